@@ -1,0 +1,200 @@
+"""One running gawk: the process, the protocol of `awk/extract.awk`, and nothing of what is done with the rows.
+
+The process reads its standard input alone. When the run that started it dies, however it dies, the pipe closes and
+gawk ends at the end of its input. No shell takes part, no file name is passed, nothing is written to disk.
+"""
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from s3logx_assets.core.errors import SettingsError, TransientError
+from s3logx_assets.core.log_lines import MAX_RECORD_BYTES
+
+_PIPE_BYTES = 1 << 20
+_COMMAND = b"\x1e"
+_REPORT_END = b"\x1e.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """What became of a file's records; the counts in the program's order."""
+
+    number: int
+    records: int
+    extracted: int
+    counts: tuple[int, ...]  # blank, operation, status, then the reasons of rejection
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One answer: rows as text, the files closed since the last one, and the first rejected records of a file as
+    (file number, record number, reason)."""
+
+    rows: memoryview
+    files: tuple[FileReport, ...]
+    rejected: tuple[tuple[int, int, str], ...]
+
+
+def program() -> Path:
+    """The path of the extraction program: in the installed package, or in the checkout beside it."""
+    packaged = Path(str(resources.files("s3logx_assets"))) / "awk" / "extract.awk"
+    return packaged if packaged.is_file() else packaged.parents[2] / "awk" / "extract.awk"
+
+
+def executable() -> str:
+    """The path of GNU awk. Raises SettingsError where it is not installed."""
+    found = shutil.which("gawk")
+    if found is None:
+        raise SettingsError("gawk is not installed; install it with `apt-get install gawk` or `brew install gawk`")
+    return found
+
+
+class Gawk:
+    """A running extraction program. `feed` and `report` belong to one thread, `reports` to another."""
+
+    def __init__(self) -> None:
+        command = [executable(), "--characters-as-bytes", "-f", str(program())]
+        # gawk's standard output has the size of a pipe's block otherwise, and that is 4 KiB.
+        if (stdbuf := shutil.which("stdbuf")) is not None:
+            command = [stdbuf, "-o", "64K", *command]
+        self._process = subprocess.Popen(  # noqa: S603 a list, no shell
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # a message of gawk's could quote a record
+            bufsize=_PIPE_BYTES,
+            env={"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath), "AWKBUFSIZE": str(1 << 18)},
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._input = self._process.stdin
+        self._output = self._process.stdout.fileno()
+        _enlarge(self._input.fileno())
+        _enlarge(self._output)
+        token = secrets.token_hex(16).encode()
+        self._command = _COMMAND + token + b" "
+        self._write(token + b"\n")
+
+    def open_file(self, number: int) -> None:
+        """Closes the file before it; what is fed from now on belongs to file `number`."""
+        self._write(self._command + b"%d\n" % number)
+
+    def feed(self, content: bytes | memoryview) -> None:
+        """Passes on bytes of the open file."""
+        self._write(content)
+
+    def report(self) -> None:
+        """Asks for a report. Only between two records."""
+        self._write(self._command + b"-\n")
+        self._flush()
+
+    def end(self) -> None:
+        """No more input."""
+        try:
+            self._input.close()
+        except BrokenPipeError:
+            raise TransientError("gawk ended before its input did") from None
+
+    def kill(self) -> None:
+        """Ends the process now."""
+        self._process.kill()
+        self._process.wait()
+
+    def reports(self) -> Iterator[Report]:
+        """Every report until the process ends. Raises TransientError if it did not end well."""
+        pending = bytearray()
+        while True:
+            searched = max(0, len(pending) - len(_REPORT_END) + 1)
+            chunk = os.read(self._output, _PIPE_BYTES)
+            if not chunk:
+                break
+            pending += chunk
+            while (end := pending.find(_REPORT_END, searched)) >= 0:
+                yield _parse(bytes(memoryview(pending)[:end]))
+                del pending[: end + len(_REPORT_END)]
+                searched = 0
+        status = self._process.wait()
+        if status or pending:
+            raise TransientError(f"gawk ended with status {status} before its work was done")
+
+    def _write(self, content: bytes | memoryview) -> None:
+        try:
+            self._input.write(content)
+        except BrokenPipeError:
+            raise TransientError("gawk ended before its input did") from None
+
+    def _flush(self) -> None:
+        try:
+            self._input.flush()
+        except BrokenPipeError:
+            raise TransientError("gawk ended before its input did") from None
+
+
+def _parse(answer: bytes) -> Report:
+    end = answer.find(_COMMAND)
+    rows = memoryview(answer)[: end if end >= 0 else len(answer)]
+    files, rejected = [], []
+    for line in answer[len(rows) :].splitlines():
+        match line.split(b" "):
+            case [b"\x1eC", number, records, extracted, *counts]:
+                files.append(FileReport(int(number), int(records), int(extracted), tuple(map(int, counts))))
+            case [b"\x1eR", number, record, reason]:
+                rejected.append((int(number), int(record), reason.decode()))
+    return Report(rows, tuple(files), tuple(rejected))
+
+
+def _enlarge(pipe: int) -> None:
+    """A bigger pipe where the system has that; a smaller one only costs time."""
+    try:
+        import fcntl
+
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    except (ImportError, AttributeError, OSError):
+        return
+
+
+class RecordFeeder:
+    """Passes file contents on to gawk so that every record ends in a newline and none is much over 16 MiB: of a
+    longer one the program sees the first 16 MiB, one byte more and a control byte, which is enough to reject it."""
+
+    def __init__(self, gawk: Gawk) -> None:
+        self._gawk = gawk
+        self._open = 0  # bytes of the record that has begun
+        self._cut = False
+
+    def feed(self, chunk: bytes) -> None:
+        """A chunk of the open file."""
+        first = chunk.find(b"\n")
+        head = len(chunk) if first < 0 else first
+        if self._cut or self._open + head > MAX_RECORD_BYTES:
+            if not self._cut:
+                self._gawk.feed(chunk[: MAX_RECORD_BYTES + 1 - self._open] + b"\x01")
+                self._cut = True
+            if first < 0:
+                return
+            self._gawk.feed(b"\n")
+            self._cut = False
+            chunk = chunk[first + 1 :]
+            self._open = 0
+            if chunk:
+                self.feed(chunk)
+            return
+        self._gawk.feed(chunk)
+        self._open = self._open + len(chunk) if first < 0 else len(chunk) - chunk.rfind(b"\n") - 1
+
+    @property
+    def between_records(self) -> bool:
+        """Whether the last byte fed ended a record."""
+        return not self._open and not self._cut
+
+    def end_file(self) -> None:
+        """Ends the last record, where the file did not."""
+        if not self.between_records:
+            self._gawk.feed(b"\n")
+        self._open, self._cut = 0, False

@@ -1,0 +1,67 @@
+"""Addresses in memory: text to 16 bytes and back to the parts that regions and indexes need.
+
+An address block is a numpy array of shape (n, 16), dtype uint8, in network byte order; an IPv4 address
+a.b.c.d stands as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2). Blocks live in memory only. What is kept at rest is
+`core.sealing`'s business, where an address lies is `core.regions`'s.
+"""
+
+import ipaddress
+import re
+import socket
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s3logx_assets.core.errors import SettingsError
+
+AddressBlock = NDArray[np.uint8]
+
+_V4_IN_V6 = b"\0" * 10 + b"\xff\xff"
+
+
+def pack(text: str) -> bytes:
+    """The 16 bytes of one valid address; an IPv4 address as ::ffff:a.b.c.d. Raises OSError otherwise."""
+    if ":" in text:
+        return socket.inet_pton(socket.AF_INET6, text)
+    return _V4_IN_V6 + socket.inet_pton(socket.AF_INET, text)
+
+
+def pack_all(texts: Sequence[str]) -> AddressBlock:
+    """The address block of `texts`, in their order."""
+    return from_bytes([pack(text) for text in texts])
+
+
+def from_bytes(addresses: Sequence[bytes]) -> AddressBlock:
+    """The address block of 16-byte strings."""
+    return np.frombuffer(b"".join(addresses), dtype=np.uint8).reshape(-1, 16)
+
+
+def is_v4(addresses: AddressBlock) -> NDArray[np.bool_]:
+    """Which rows are IPv4 addresses (::ffff:0:0/96)."""
+    prefix = np.frombuffer(_V4_IN_V6, dtype=np.uint8)
+    return np.asarray((addresses[:, :12] == prefix).all(axis=1))
+
+
+def exclusion(setting: str | None) -> Callable[[str], bool]:
+    """The predicate of `S3LOGX_EXCLUDED_IPS` on an address as logged: CIDR ranges divided by commas, or `re:` and
+    a regular expression that is searched in the text. Raises SettingsError."""
+    if not setting:
+        return lambda text: False
+    if setting.startswith("re:"):
+        try:
+            pattern = re.compile(setting[3:])
+        except re.error as error:
+            raise SettingsError(
+                f"S3LOGX_EXCLUDED_IPS: not a regular expression ({error}); legal: CIDR ranges divided by commas "
+                "(198.51.100.0/24,2001:db8::/32), or re: and a regular expression (re:^198[.]51[.])"
+            ) from None
+        return lambda text: pattern.search(text) is not None
+    try:
+        networks = [ipaddress.ip_network(part.strip()) for part in setting.split(",")]
+    except ValueError:
+        raise SettingsError(
+            "S3LOGX_EXCLUDED_IPS: not a list of CIDR ranges; legal: ranges divided by commas without host bits "
+            "(198.51.100.0/24,2001:db8::/32), or re: and a regular expression (re:^198[.]51[.])"
+        ) from None
+    return lambda text: text != "-" and any(ipaddress.ip_address(text) in network for network in networks)

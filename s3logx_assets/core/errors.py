@@ -1,0 +1,56 @@
+"""The project's errors, as one tree; every module raises only these for what a user can cause or mend.
+
+    S3logxError
+    ├── PermanentError          trying again gives the same answer: never retried
+    │   ├── SettingsError       a setting is missing or wrong
+    │   ├── MasterKeyError      the master key is missing, malformed or not the store's
+    │   ├── SourceError         the log source is not what the settings say it is
+    │   ├── LogFileError        one log file cannot be read whole
+    │   ├── ShrinkError         a re-extraction would lose files that the ledger has
+    │   ├── StoreError          a private or public table is absent, damaged or not writable
+    │   └── ReleaseError        the scopes do not form one consistent release
+    └── TransientError          the outside world failed; the same call may go through later
+
+Messages name the setting, file, date or line *number*; never a line's text, an address or a secret,
+because Dagster keeps exception texts in its event log for ever.
+"""
+
+
+class S3logxError(Exception):
+    """Root of the tree."""
+
+
+class PermanentError(S3logxError):
+    """Trying again gives the same answer."""
+
+
+class SettingsError(PermanentError):
+    """A setting is missing or wrong; the message names it, its value and the legal ones."""
+
+
+class MasterKeyError(PermanentError):
+    """The master key is missing, malformed, or not the one that the store was written with."""
+
+
+class SourceError(PermanentError):
+    """The log source as a whole is absent or is not a source of access logs."""
+
+
+class LogFileError(PermanentError):
+    """A single log file cannot be read whole: its date fails, the old partition stands."""
+
+
+class ShrinkError(PermanentError):
+    """Files that an earlier extraction counted are gone from the source."""
+
+
+class StoreError(PermanentError):
+    """A table of the store is absent, damaged or cannot be written."""
+
+
+class ReleaseError(PermanentError):
+    """The scopes' files do not belong together; the message names the command that mends it."""
+
+
+class TransientError(S3logxError):
+    """The outside world failed; the same call may go through later."""

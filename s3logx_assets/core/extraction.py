@@ -1,0 +1,245 @@
+"""From the extraction program's rows to the table of a date: parse, number, exclude, seal, sort.
+
+Values in, values out. The program itself and the files are the adapters' business, what makes a record valid is
+`core.log_lines` and the program's. Rows of a date come in chunks; a chunk is a table of ROWS in the files' order.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+from numpy.typing import NDArray
+
+from s3logx_assets.core import addresses
+from s3logx_assets.core.addresses import AddressBlock
+from s3logx_assets.core.schemas import EXTRACTED_LOGS
+
+# The program's columns; those that are kept have a type.
+_COLUMNS = {
+    "requested_at": pa.timestamp("s"),
+    "zone": None,
+    "address": pa.dictionary(pa.int32(), pa.string()),
+    "requester": None,
+    "request_id": pa.string(),
+    "operation": None,
+    "object_key": pa.dictionary(pa.int32(), pa.string()),
+    "gap": None,
+    "status": pa.int16(),
+    "error": None,
+    "bytes_sent": pa.int64(),
+    "object_size": pa.int64(),
+    "total_ms": None,
+    "turn_around_ms": None,
+    "end": None,
+}
+_KEPT = {name: kind for name, kind in _COLUMNS.items() if kind is not None}
+_PARSE = pa.csv.ParseOptions(delimiter=" ", quote_char=False, escape_char=False, newlines_in_values=False)
+# `-` is null in numbers only: an object may be called "-".
+_CONVERT = pa.csv.ConvertOptions(
+    column_types=_KEPT,
+    include_columns=list(_KEPT),
+    null_values=["-"],
+    strings_can_be_null=False,
+    check_utf8=False,  # the program emits no key that is not UTF-8
+    timestamp_parsers=[pa.csv.ISO8601],
+)
+ROWS = pa.schema(
+    [
+        (name, pa.uint64() if name == "request_id" else kind)
+        for name, kind in _KEPT.items()
+    ]
+)
+
+_EPOCH_BITS = 38  # seconds up to the year 9999
+_KEY_BITS = 63 - _EPOCH_BITS
+
+
+def parse_rows(rows: memoryview | bytes) -> pa.Table:
+    """A chunk of the program's rows as a table of ROWS. `request_id` becomes a 64-bit hash: it only narrows the
+    search for duplicates."""
+    if not len(rows):
+        return ROWS.empty_table()
+    table = pa.csv.read_csv(
+        pa.BufferReader(pa.py_buffer(rows)),
+        read_options=pa.csv.ReadOptions(use_threads=False, block_size=len(rows) + 1, column_names=list(_COLUMNS)),
+        parse_options=_PARSE,
+        convert_options=_CONVERT,
+    ).combine_chunks()
+    identifier = table.schema.get_field_index("request_id")
+    hashed = pa.array(_hash_strings(table["request_id"].chunk(0)))
+    return table.set_column(identifier, ROWS.field("request_id"), hashed)
+
+
+def _hash_strings(strings: pa.StringArray) -> NDArray[np.uint64]:
+    """A 64-bit polynomial hash of each string, of any length from 1."""
+    offsets = np.frombuffer(strings.buffers()[1], dtype=np.int32)[strings.offset : strings.offset + len(strings) + 1]
+    starts = offsets[:-1].astype(np.int64)
+    data = np.frombuffer(strings.buffers()[2], dtype=np.uint8)[offsets[0] : offsets[-1]].astype(np.uint64)
+    lengths = np.diff(offsets)
+    with np.errstate(over="ignore"):
+        if len(lengths) and (lengths == lengths[0]).all():
+            weights = _weights(int(lengths[0]))
+            return np.asarray((data.reshape(-1, int(lengths[0])) * weights).sum(axis=1, dtype=np.uint64))
+        weights = _weights(int(lengths.max(initial=0)))
+        position = np.arange(len(data)) - np.repeat(starts - offsets[0], lengths)
+        return np.asarray(np.add.reduceat(data * weights[position], starts - offsets[0], dtype=np.uint64))
+
+
+def _weights(count: int) -> NDArray[np.uint64]:
+    with np.errstate(over="ignore"):
+        return np.cumprod(np.full(count, 0x9E3779B97F4A7C15, dtype=np.uint64), dtype=np.uint64)
+
+
+@dataclass(slots=True)
+class DateRows:
+    """The rows of one date, with codes instead of texts; row i comes from file number `file[i]`.
+
+    `key` and `address` are codes into `keys` and `packed`; the address code -1 stands for none. Sizes below 0 are
+    null. Row order is that of the files.
+    """
+
+    keys: pa.StringArray
+    packed: AddressBlock
+    file: NDArray[np.int32]
+    key: NDArray[np.int32]
+    address: NDArray[np.int32]
+    second: NDArray[np.int64]
+    bytes_sent: NDArray[np.int64]
+    object_size: NDArray[np.int64]
+    status: NDArray[np.int16]
+    request_id: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+    def keep(self, rows: NDArray[np.bool_]) -> None:
+        """Drops every other row."""
+        for name in ("file", "key", "address", "second", "bytes_sent", "object_size", "status", "request_id"):
+            setattr(self, name, getattr(self, name)[rows])
+
+
+def gather(
+    chunks: Sequence[pa.Table], files: Sequence[NDArray[np.int32]], is_excluded: Callable[[str], bool] | None
+) -> tuple[DateRows, NDArray[np.int32]]:
+    """The rows of a date from its chunks and, for each chunk, the file number of each row; and apart from them the
+    file number of each row that was left out because `is_excluded` said so of its address as logged."""
+    table = pa.concat_tables(chunks) if chunks else ROWS.empty_table()
+    table = table.unify_dictionaries().combine_chunks()
+    columns = {name: table[name].chunk(0) if table.num_rows else None for name in ROWS.names}
+    if not table.num_rows:
+        columns = {field.name: pa.array([], field.type) for field in ROWS}
+    texts: list[str] = columns["address"].dictionary.to_pylist()
+    codes = _numpy(columns["address"].indices).astype(np.int32, copy=False)
+    recode = np.cumsum([text != "-" for text in texts], dtype=np.int32) - 1
+    recode[[text == "-" for text in texts]] = -1
+    rows = DateRows(
+        keys=columns["object_key"].dictionary,
+        packed=addresses.pack_all([text for text in texts if text != "-"]),
+        file=np.concatenate(files) if files else np.empty(0, np.int32),
+        key=_numpy(columns["object_key"].indices),
+        address=recode[codes] if len(texts) else codes,
+        second=_numpy(columns["requested_at"].cast(pa.int64())),
+        bytes_sent=_numpy(columns["bytes_sent"].fill_null(0)),
+        object_size=_numpy(columns["object_size"].fill_null(-1)),
+        status=_numpy(columns["status"]),
+        request_id=_numpy(columns["request_id"]),
+    )
+    left_out = np.empty(0, np.int32)
+    if is_excluded is not None:
+        excluded = np.array([is_excluded(text) for text in texts], dtype=bool)
+        if excluded.any():
+            mask = excluded[codes]
+            left_out = rows.file[mask]
+            rows.keep(~mask)
+    return rows, left_out
+
+
+def _numpy(array: pa.Array) -> NDArray:  # type: ignore[type-arg]
+    return np.asarray(array.to_numpy(zero_copy_only=False))
+
+
+def suspected_duplicates(rows: DateRows) -> NDArray[np.int64]:
+    """The row numbers, ascending, of all rows that look like another one: same request ID and same columns. Whether
+    their records are identical in every byte is for the caller to see."""
+    with np.errstate(over="ignore"):
+        mixed = rows.request_id.copy()
+        for column in (rows.key, rows.address, rows.second, rows.bytes_sent, rows.object_size, rows.status):
+            mixed *= np.uint64(0x9E3779B97F4A7C15)
+            mixed ^= column.astype(np.int64).view(np.uint64)
+    order = np.sort(mixed)
+    repeated = np.unique(order[1:][order[1:] == order[:-1]])
+    if not len(repeated):
+        return np.empty(0, np.int64)
+    return np.flatnonzero(np.isin(mixed, repeated))
+
+
+def to_table(rows: DateRows, seal: Callable[[AddressBlock], AddressBlock]) -> pa.Table:
+    """The date's table of EXTRACTED_LOGS: sealed, and sorted by key bytes, time and then every other column, nulls
+    last. A pure function of the multiset of rows: neither their order nor unused keys leave a trace."""
+    used = np.bincount(rows.key, minlength=len(rows.keys)) > 0
+    keys = rows.keys.filter(pa.array(used))
+    recode = (np.cumsum(used) - 1).astype(np.int32)
+    order = _numpy(pc.array_sort_indices(keys)).astype(np.int64)
+    rank = np.empty(len(keys), np.int32)
+    rank[order] = np.arange(len(keys), dtype=np.int32)
+    key = rank[recode[rows.key]] if len(rows) else np.empty(0, np.int32)
+    sealed = seal(rows.packed)
+
+    permutation = _sorted(rows, key, sealed)
+    address = rows.address[permutation]
+    size = rows.object_size[permutation]
+    columns = [
+        pa.DictionaryArray.from_arrays(pa.array(key[permutation]), keys.take(pa.array(order))),
+        pa.array(rows.second[permutation] * 1000).cast(pa.timestamp("ms", tz="UTC")),
+        pa.array(rows.bytes_sent[permutation]),
+        pa.array(size, mask=size < 0),
+        pa.array(rows.status[permutation]),
+        _fixed_size_binary(sealed, address),
+    ]
+    return pa.table(columns, schema=EXTRACTED_LOGS)
+
+
+def _sorted(rows: DateRows, key: NDArray[np.int32], sealed: AddressBlock) -> NDArray[np.int64]:
+    if len(rows.keys) >= 1 << _KEY_BITS:
+        return np.lexsort((*_others(rows, sealed, np.arange(len(rows))), rows.second, key))
+    # One integer holds key and time; only the few rows that share both are compared in full.
+    composite = (key.astype(np.int64) << _EPOCH_BITS) | rows.second
+    permutation = np.argsort(composite)
+    composite = composite[permutation]
+    tied = np.zeros(len(composite), bool)
+    tied[1:] = composite[1:] == composite[:-1]
+    tied[:-1] |= tied[1:]
+    if tied.any():
+        among = permutation[tied]
+        within = np.lexsort((*_others(rows, sealed, among), composite[tied]))
+        permutation[tied] = among[within]
+    return permutation
+
+
+def _others(rows: DateRows, sealed: AddressBlock, among: NDArray[np.int64]) -> tuple[NDArray, ...]:  # type: ignore[type-arg]
+    """The columns after key and time of the rows `among`, last one first, as lexsort wants them; nulls are greatest."""
+    halves = np.vstack([sealed, np.full((1, 16), 0xFF, np.uint8)]).view(">u8")
+    address = rows.address[among]
+    size = rows.object_size[among]
+    return (
+        halves[address, 1],
+        halves[address, 0],
+        address < 0,
+        rows.status[among],
+        size,
+        size < 0,
+        rows.bytes_sent[among],
+    )
+
+
+def _fixed_size_binary(values: AddressBlock, codes: NDArray[np.int32]) -> pa.FixedSizeBinaryArray:
+    """values[codes] as fixed_size_binary[16]; null where the code is -1."""
+    present = codes >= 0
+    padded = np.vstack([values, np.zeros((1, 16), np.uint8)])  # -1 takes the zeros
+    validity = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little").tobytes())
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(16), len(codes), [validity, pa.py_buffer(padded[codes].tobytes())]
+    )

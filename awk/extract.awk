@@ -63,7 +63,7 @@ BEGIN {
     BARE_BOTH_TAIL = "^ - -( " token ")+$"
     # Not a tail, or one that could pass for a numbers block. Stated as what must not occur: dfa matching is slow
     # in a state that may already accept, as it would be in every state of "only tokens up to the end".
-    NOT_FAST_TAIL = "[^ !#-~]|  | $|^[^ ]|^ [^ ]+ [^ ]+ [-0-9]+ [-0-9]+ [-0-9]+ [-0-9]+( |$)"
+    NOT_FAST_TAIL = "^$|[^ !#-~]|  | $|^[^ ]|^ [^ ]+ [^ ]+ [-0-9]+ [-0-9]+ [-0-9]+ [-0-9]+( |$)"
 
     # Well-formed UTF-8 beyond ASCII: Unicode Standard, table 3-7.
     more = "[\200-\277]"

@@ -161,40 +161,46 @@ def _enlarge(pipe: int) -> None:
 
 class RecordFeeder:
     """Passes file contents on to gawk so that every record ends in a newline and none is much over 16 MiB: of a
-    longer one the program sees the first 16 MiB, one byte more and a control byte, which is enough to reject it."""
+    longer one the program sees 16 MiB and one byte, and then a control byte unless all of it is blank. That is enough
+    to judge it as the whole would be judged."""
 
     def __init__(self, gawk: Gawk) -> None:
         self._gawk = gawk
         self._open = 0  # bytes of the record that has begun
-        self._cut = False
+        self._blank = True  # whether it has been blank so far
 
     def feed(self, chunk: bytes) -> None:
         """A chunk of the open file."""
         first = chunk.find(b"\n")
         head = len(chunk) if first < 0 else first
-        if self._cut or self._open + head > MAX_RECORD_BYTES:
-            if not self._cut:
-                self._gawk.feed(chunk[: MAX_RECORD_BYTES + 1 - self._open] + b"\x01")
-                self._cut = True
-            if first < 0:
-                return
-            self._gawk.feed(b"\n")
-            self._cut = False
-            chunk = chunk[first + 1 :]
-            self._open = 0
-            if chunk:
-                self.feed(chunk)
+        if self._open + head > MAX_RECORD_BYTES:
+            self._gawk.feed(chunk[: max(0, min(head, MAX_RECORD_BYTES + 1 - self._open))])
+            self._begin(chunk[:head])
+            if first >= 0:
+                self._end_record()
+                self.feed(chunk[first + 1 :])
             return
         self._gawk.feed(chunk)
-        self._open = self._open + len(chunk) if first < 0 else len(chunk) - chunk.rfind(b"\n") - 1
+        if first >= 0:
+            self._open, self._blank = 0, True
+            chunk = chunk[chunk.rfind(b"\n") + 1 :]
+        self._begin(chunk)
 
     @property
     def between_records(self) -> bool:
         """Whether the last byte fed ended a record."""
-        return not self._open and not self._cut
+        return not self._open
 
     def end_file(self) -> None:
         """Ends the last record, where the file did not."""
-        if not self.between_records:
-            self._gawk.feed(b"\n")
-        self._open, self._cut = 0, False
+        if self._open:
+            self._end_record()
+
+    def _begin(self, part: bytes) -> None:
+        self._open += len(part)
+        self._blank = self._blank and not part.strip(b" \t\r")
+
+    def _end_record(self) -> None:
+        cut = self._open > MAX_RECORD_BYTES and not self._blank
+        self._gawk.feed(b"\x01\n" if cut else b"\n")
+        self._open, self._blank = 0, True

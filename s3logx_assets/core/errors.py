@@ -6,6 +6,7 @@
     │   ├── MasterKeyError      the master key is missing, malformed or not the store's
     │   ├── SourceError         the log source is not what the settings say it is
     │   ├── LogFileError        one log file cannot be read whole
+    │   ├── ConservationError   the counts of a date do not add up: a fault of this program
     │   ├── ShrinkError         a re-extraction would lose files that the ledger has
     │   ├── StoreError          a private or public table is absent, damaged or not writable
     │   └── ReleaseError        the scopes do not form one consistent release
@@ -38,6 +39,10 @@ class SourceError(PermanentError):
 
 class LogFileError(PermanentError):
     """A single log file cannot be read whole: its date fails, the old partition stands."""
+
+
+class ConservationError(PermanentError):
+    """The records of a date are not all accounted for; nothing of it is stored."""
 
 
 class ShrinkError(PermanentError):

@@ -78,6 +78,16 @@ REQUESTERS = pa.schema(
     [
         pa.field("ip_index", pa.int64(), nullable=False),
         pa.field("network_index", pa.int64(), nullable=False),
+        pa.field("first_event_date", pa.date32(), nullable=False),
+    ]
+)
+# Rows of the newest event dates, which are not yet complete: what a release takes off again.
+PROVISIONAL = pa.schema(
+    [
+        pa.field("event_date", pa.date32(), nullable=False),
+        pa.field("asset_path", pa.string(), nullable=False),
+        pa.field("region", pa.string(), nullable=False),
+        *_COUNTS,
     ]
 )
 

@@ -1,0 +1,69 @@
+# Every target works from a fresh clone; `make run` and `make test` need nothing but Python 3.11 to 3.13.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+# Compiled bytecode is what makes Dagster start in seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := $(BIN)/python
+READY := $(VENV)/.ready
+
+# The data of `make run` and `make ui`. Point S3LOGX_LOGS at logs of your own to use these instead of the samples.
+DATA ?= $(CURDIR)/.data
+export DAGSTER_HOME ?= $(DATA)/dagster
+export DAGSTER_DISABLE_TELEMETRY := 1
+ifndef S3LOGX_LOGS
+export S3LOGX_LOGS := $(DATA)/sample_logs
+export S3LOGX_FIRST_DATE := 2025-03-01
+SAMPLE := sample
+endif
+
+.PHONY: help setup sample run ui check format test bench fuzz wheel lock clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## gawk, a virtual environment, the locked packages
+
+$(READY): requirements-dev.lock pyproject.toml deploy/local/bootstrap.sh
+	deploy/local/bootstrap.sh $(VENV)
+	@touch $@
+
+sample: $(READY)
+	@$(PYTHON) -m s3logx_assets.sample_logs $(S3LOGX_LOGS)
+
+run: $(READY) $(SAMPLE) ## everything from nothing: every asset over the sample logs (or yours), and the result as a table
+	@deploy/local/run.sh $(BIN)
+
+ui: $(READY) $(SAMPLE) ## the Dagster UI on 127.0.0.1:3000 over the same store, sensors and schedules on
+	@deploy/local/ui.sh $(BIN)
+
+check: $(READY) ## format, lint, strict types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY) ## put the code in shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: $(READY) ## the tests, a few minutes
+	$(BIN)/pytest
+
+fuzz: $(READY) ## two million hostile lines through both parsers
+	$(BIN)/pytest -m fuzz s3logx_tests
+
+bench: $(READY) ## against polars, DuckDB, chdb and cat; writes build/bench.json
+	$(BIN)/pip install --quiet --require-hashes -r requirements-bench.lock
+	$(PYTHON) -m s3logx_tests.bench
+
+wheel: $(READY) ## dist/*.whl
+	$(PYTHON) -m build --wheel --no-isolation
+
+lock: $(READY) ## resolve the dependencies anew
+	deploy/local/lock.sh $(BIN)
+
+clean: ## remove the environment and everything built; the data in .data stays
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Resolves the dependencies anew for every supported Python, with hashes. $1 is the folder with the commands.
+set -euo pipefail
+bin=$1
+"$bin/pip" install --quiet uv
+lock() {
+    "$bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+        --no-emit-find-links --no-annotate --no-header --no-config pyproject.toml "$@"
+}
+lock --group dev -o requirements-dev.lock
+lock -c requirements-dev.lock -o requirements.lock
+lock --extra bench -c requirements-dev.lock -o requirements-bench.lock

@@ -1,0 +1,126 @@
+"""`python -m s3logx_assets check`, `… range` and `… report`: what the settings say and whether they work, which dates
+there are, what the release holds. None of them changes anything.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from s3logx_assets.adapters import key_store
+from s3logx_assets.adapters.gawk import executable, program
+from s3logx_assets.adapters.log_store import LocalLogStore
+from s3logx_assets.core.errors import S3logxError, SettingsError, SourceError, StoreError
+from s3logx_assets.resources import Rules
+from s3logx_assets.settings import Settings
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one command; 0 if all is well."""
+    parser = argparse.ArgumentParser(prog="python -m s3logx_assets")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("check", help="show every setting, try source, store, key and gawk; change nothing")
+    commands.add_parser("range", help="print the log dates of the source as FIRST...LAST, for --partition-range")
+    commands.add_parser("report", help="print the latest release as a table")
+    chosen = parser.parse_args(arguments)
+    try:
+        settings = Settings.read()
+        return {"check": check, "range": print_range, "report": report}[chosen.command](settings)
+    except S3logxError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def check(settings: Settings) -> int:
+    """Prints every setting and the outcome of every trial; 1 if one failed."""
+    for name, value in settings.shown():
+        print(f"{name:26} {value}")
+    print()
+    trials: dict[str, Callable[[], str]] = {
+        "gawk": _try_gawk,
+        "source": lambda: _try_source(settings),
+        "store": lambda: _try_store(settings.store),
+        "key": lambda: key_store.verify(settings.store / "private", settings.home, settings.key),
+        "dataset rule": lambda: f"ok, version {Rules(settings).dataset_rule.digest[:8]}",
+    }
+    failed = 0
+    for name, trial in trials.items():
+        try:
+            print(f"{name:14} {trial()}")
+        except S3logxError as error:
+            failed += 1
+            print(f"{name:14} FAILED: {error}")
+    return 1 if failed else 0
+
+
+def _try_gawk() -> str:
+    answer = subprocess.run([executable(), "--version"], capture_output=True, text=True, check=False)  # noqa: S603
+    if answer.returncode or not program().is_file():
+        raise SettingsError(f"gawk does not run, or {program()} is not there; reinstall the package")
+    return answer.stdout.partition("\n")[0]
+
+
+def _try_source(settings: Settings) -> str:
+    store = LocalLogStore(settings.logs)
+    days = store.days()
+    if not days:
+        # Lists one date, which tells an empty folder from one that holds something else.
+        next(iter(store.listings([datetime.now(UTC).date()])))
+        return "no log files yet"
+    early = sum(day < settings.first_date for day in days)
+    note = f"; {early} dates are before S3LOGX_FIRST_DATE" if early else ""
+    if days[-1] > datetime.now(UTC).date() + timedelta(days=1):
+        raise SourceError(f"S3LOGX_LOGS: the newest log files are of {days[-1]}, in the future")
+    return f"log files of {len(days)} dates, {days[0]} to {days[-1]}{note}"
+
+
+def _try_store(store: Path) -> str:
+    nearest = store
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise StoreError(f"S3LOGX_STORE: {nearest} is not a folder")
+
+
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise StoreError(f"S3LOGX_STORE: {nearest} cannot be written to")
+    return "ready" if store.exists() else f"will be made below {nearest}"
+
+
+def print_range(settings: Settings) -> int:
+    """Prints the first and last log date of the source that are partitions."""
+    days = [day for day in LocalLogStore(settings.logs).days() if day >= settings.first_date]
+    if not days:
+        raise SourceError(f"S3LOGX_LOGS: {settings.logs} has no log files since {settings.first_date}")
+    print(f"{days[0]}...{days[-1]}")
+    return 0
+
+
+def report(settings: Settings) -> int:
+    """Prints the published totals of the latest release, and where its report lies."""
+    latest = settings.store / "public" / "latest"
+    try:
+        datasets = json.loads((latest / "totals.json").read_bytes())
+        archive = json.loads((latest / "archive_totals.json").read_bytes())
+    except FileNotFoundError:
+        raise StoreError(f"{latest} is not there yet; materialise publication first") from None
+    columns = {
+        "requests": "total_number_of_requests",
+        "downloads": "total_number_of_downloads",
+        "bytes": "total_bytes_sent",
+        "requesters": "number_of_requesters",
+        "regions": "number_of_unique_regions",
+    }
+    print(f"{'dataset':24}" + "".join(f"{name:>16}" for name in columns))
+    for name, figures in [*datasets.items(), ("(archive)", archive)]:
+        print(f"{name[:24]:24}" + "".join(f"{figures[key]!s:>16}" for key in columns.values()))
+    print(f"\nrelease  {latest.resolve().name}\nreport   {latest.resolve() / 'index.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

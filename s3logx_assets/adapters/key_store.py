@@ -1,0 +1,98 @@
+"""The master key: where it comes from, and the proof that it is the store's.
+
+From `S3LOGX_KEY`; else from the key file, which is made once, before the first data. `private/key_id` is a digest of
+the key that the store's tables were written with; it is compared before anything is written. What is done with the
+key does not belong here.
+"""
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from s3logx_assets.adapters.table_store import make_folder, sync_folder
+from s3logx_assets.core.errors import MasterKeyError
+from s3logx_assets.core.sealing import MASTER_KEY_BYTES, Sealer
+
+KEY_FILE = "s3logx.key"
+
+
+def open_sealer(private: Path, home: Path, key: bytes | None, tell: Callable[[str], None]) -> Sealer:
+    """The sealer of the store at `private`. On the first run of all it makes the key file and `private/key_id`;
+    `tell` gets a word on what was made. Raises MasterKeyError for a missing, malformed or wrong key."""
+    known = _read(private / "key_id")
+    if key is None:
+        key = _key_file(home / KEY_FILE, may_create=known is None, tell=tell)
+    sealer = Sealer(key)
+    if known is None:
+        if private.is_dir() and any(entry.is_dir() for entry in os.scandir(private)):
+            raise MasterKeyError(f"{private}/key_id is gone but there are tables beside it; restore it from a backup")
+        make_folder(private)
+        _create(private / "key_id", sealer.key_id.encode())
+        known = _read(private / "key_id")
+    if known is None or not secrets.compare_digest(known, sealer.key_id.encode()):
+        raise MasterKeyError(
+            f"the master key is not the one that {private} was written with; nothing was written. Set S3LOGX_KEY, or "
+            f"restore {home / KEY_FILE}, to the key that was in use when the store was made"
+        )
+    return sealer
+
+
+def verify(private: Path, home: Path, key: bytes | None) -> str:
+    """What `open_sealer` would do, in words, changing nothing. Raises MasterKeyError where it would."""
+    if key is None and not (home / KEY_FILE).exists() and _read(private / "key_id") is None:
+        return f"will be made on the first run: {home / KEY_FILE}"
+    if key is None:
+        key = _key_file(home / KEY_FILE, may_create=False, tell=lambda text: None)
+    known = _read(private / "key_id")
+    if known is not None and not secrets.compare_digest(known, Sealer(key).key_id.encode()):
+        raise MasterKeyError(f"the master key is not the one that {private} was written with")
+    return "fits the store" if known is not None else "ready for a new store"
+
+
+def _key_file(path: Path, may_create: bool, tell: Callable[[str], None]) -> bytes:
+    key = _read(path)
+    if key is None:
+        if not may_create:
+            raise MasterKeyError(
+                f"the store has tables but {path} is not there; restore it from its backup, or set S3LOGX_KEY. "
+                "Without the key the tables cannot be continued"
+            )
+        make_folder(path.parent)
+        if _create(path, secrets.token_bytes(MASTER_KEY_BYTES)):
+            tell(
+                f"made the master key {path}. Back it up apart from the data: whoever has both can turn indexes back "
+                "into addresses, and without it the store cannot be continued"
+            )
+        key = _read(path)
+    if key is None or len(key) != MASTER_KEY_BYTES:
+        raise MasterKeyError(f"{path} does not hold {MASTER_KEY_BYTES} bytes; restore it from its backup")
+    if path.stat().st_mode & 0o077:
+        raise MasterKeyError(f"{path} can be read by others; run chmod 600 on it")
+    return key
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise MasterKeyError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _create(path: Path, content: bytes) -> bool:
+    """Makes a file whole or not at all, 0600, on disk; False if another process was first."""
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+        os.link(temporary, path)  # fails where a name is taken, unlike a rename
+    except FileExistsError:
+        return False
+    finally:
+        os.close(descriptor)
+        temporary.unlink()
+    sync_folder(path.parent)
+    return True

@@ -1,0 +1,72 @@
+"""The public store: releases, whole or not at all, and which one is the latest.
+
+    public/releases/<release id>/…
+    public/latest -> releases/<release id>
+
+A release is written beside its place, synced, and renamed; then `latest` is switched by one rename. What a release
+holds, and whether it may be published, does not belong here. Public files are readable by all.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from s3logx_assets.adapters.table_store import make_folder, sync_folder
+from s3logx_assets.core.errors import StoreError
+
+_TEMPORARY = ".writing-"
+
+
+class ReleaseStore:
+    """The releases below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __repr__(self) -> str:
+        return f"ReleaseStore({str(self.root)!r})"
+
+    @property
+    def latest(self) -> Path:
+        """The link to the latest release."""
+        return self.root / "latest"
+
+    def publish(self, release_id: str, files: Mapping[str, bytes]) -> Path:
+        """Makes a release of `files` (path within the release -> content) and the latest one. A release that is there
+        already is left as it is: an id stands for its content. Raises StoreError."""
+        release = self.root / "releases" / release_id
+        try:
+            make_folder(release.parent)
+            if not release.is_dir():
+                self._write(release, files)
+            self._switch(release_id)
+        except OSError as error:
+            raise StoreError(f"{release} cannot be written: {error.strerror or type(error).__name__}") from None
+        return release
+
+    def _write(self, release: Path, files: Mapping[str, bytes]) -> None:
+        for left in release.parent.glob(f"{_TEMPORARY}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        temporary = release.parent / f"{_TEMPORARY}{release.name}.{os.urandom(8).hex()}"
+        try:
+            for name, content in files.items():
+                path = temporary / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with open(path, "xb") as stream:
+                    stream.write(content)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            for folder, _, _ in os.walk(temporary):
+                sync_folder(Path(folder))
+            temporary.rename(release)
+            sync_folder(release.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+    def _switch(self, release_id: str) -> None:
+        link = self.root / f"{_TEMPORARY}latest.{os.urandom(8).hex()}"
+        link.symlink_to(Path("releases") / release_id)
+        link.rename(self.latest)
+        sync_folder(self.root)

@@ -1,0 +1,193 @@
+"""The private store: one Parquet file per table and partition, replaced atomically, in a hive layout.
+
+    private/<asset>/log_date=2025-03-01/part-0.parquet
+    private/<asset>/scope=ds000001/by_day.parquet
+
+A file carries what it was made from: a small JSON record in its footer, for questions that must be quick, and
+sections, larger pieces such as the ledger, that lie between the rows and the footer and commit with them in the same
+rename. Parquet finds everything by offsets from the footer, so any engine reads the file and none sees the sections
+(Apache Parquet format, "File format").
+
+Which tables exist and what they mean does not belong here. Files are 0600, folders 0700.
+"""
+
+import fcntl
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from s3logx_assets.core.errors import StoreError
+
+PART = "part-0"
+_RECORD = b"s3logx"
+_SECTIONS = b"s3logx.sections"
+_TEMPORARY = ".writing-"
+_ROWS_PER_GROUP = 1 << 20
+# Wide enough that the sorted keys of a row group stay in one dictionary.
+_DICTIONARY_BYTES = 1 << 26
+
+
+class TableStore:
+    """The tables below one folder. Partitions are named `<dimension>=<value>`, as `log_date=2025-03-01`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __repr__(self) -> str:
+        return f"TableStore({str(self.root)!r})"
+
+    def path(self, asset: str, partition: str, part: str = PART) -> Path:
+        """Where a table lies, whether or not it is there."""
+        return self.root / asset / partition / f"{part}.parquet"
+
+    def partitions(self, asset: str, dimension: str) -> list[str]:
+        """The values of `dimension` for which `asset` has a folder, ascending."""
+        prefix = f"{dimension}="
+        try:
+            names = os.listdir(self.root / asset)
+        except FileNotFoundError:
+            return []
+        return sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+
+    def write(
+        self,
+        asset: str,
+        partition: str,
+        table: pa.Table,
+        record: Mapping[str, Any],
+        sections: Mapping[str, bytes] | None = None,
+        part: str = PART,
+    ) -> Path:
+        """Replaces one table: whole or not at all, on disk when this returns. Raises StoreError."""
+        path = self.path(asset, partition, part)
+        try:
+            with replacing(path) as stream:
+                _write_parquet(stream, table, record, sections or {})
+        except OSError as error:
+            raise StoreError(f"{path} cannot be written: {error.strerror or type(error).__name__}") from None
+        return path
+
+    def read(self, asset: str, partition: str, part: str = PART, columns: list[str] | None = None) -> pa.Table:
+        """The rows of one table. Raises StoreError if it is absent or damaged."""
+        with self._opened(asset, partition, part) as file:
+            return file.read(columns=columns, use_threads=False)
+
+    def record(self, asset: str, partition: str, part: str = PART) -> dict[str, Any] | None:
+        """The record a table was written with, or None where there is no table. Reads the footer alone."""
+        if not self.path(asset, partition, part).is_file():
+            return None
+        with self._opened(asset, partition, part) as file:
+            record: dict[str, Any] = json.loads(file.metadata.metadata[_RECORD])
+            return record
+
+    def section(self, asset: str, partition: str, name: str, part: str = PART) -> bytes:
+        """One section of a table. Raises StoreError if it is absent or damaged."""
+        with self._opened(asset, partition, part) as file:
+            offset, length = json.loads(file.metadata.metadata[_SECTIONS])[name]
+        with open(self.path(asset, partition, part), "rb") as stream:
+            stream.seek(offset)
+            return stream.read(length)
+
+    def remove(self, asset: str, partition: str) -> None:
+        """Removes all tables of a partition."""
+        shutil.rmtree(self.root / asset / partition, ignore_errors=True)
+
+    @contextmanager
+    def _opened(self, asset: str, partition: str, part: str) -> Iterator[pq.ParquetFile]:
+        path = self.path(asset, partition, part)
+        try:
+            with open(path, "rb") as stream:
+                yield pq.ParquetFile(stream)
+        except FileNotFoundError:
+            raise StoreError(f"{path} is not there; materialise {asset} for {partition} first") from None
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise StoreError(f"{path} cannot be read ({type(error).__name__}); materialise {asset} again") from None
+
+
+def _write_parquet(stream: BinaryIO, table: pa.Table, record: Mapping[str, Any], sections: Mapping[str, bytes]) -> None:
+    # Arrow writes many small pieces; a local sink of its own keeps Python out of that.
+    with pq.ParquetWriter(
+        stream,
+        table.schema,
+        compression="zstd",
+        dictionary_pagesize_limit=_DICTIONARY_BYTES,
+        write_statistics=True,
+    ) as writer:
+        writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
+        places = {}
+        for name, content in sections.items():
+            places[name] = (stream.tell(), len(content))
+            stream.write(content)
+        writer.add_key_value_metadata(
+            {_RECORD: json.dumps(record, sort_keys=True).encode(), _SECTIONS: json.dumps(places, sort_keys=True).encode()}
+        )
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file in place of `path`, when the block ends well: written beside it, synced, renamed, the folder synced.
+    After a crash the old file stands; what the crash left behind goes with the next writing. Raises OSError."""
+    make_folder(path.parent)
+    _sweep(path.parent)
+    temporary = path.parent / f"{_TEMPORARY}{path.name}.{os.urandom(8).hex()}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        # The lock tells a sweep that this writer lives.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with io.FileIO(descriptor, "wb", closefd=False) as raw, io.BufferedWriter(raw, 1 << 20) as stream:
+            yield stream
+        os.fsync(descriptor)
+        os.rename(temporary, path)
+        sync_folder(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and its parents, all 0700 and on disk."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        return
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Puts a folder's entries on disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what dead writers left in a folder; a living one holds a lock."""
+    for name in os.listdir(folder):
+        if name.startswith(_TEMPORARY):
+            path = folder / name
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+            except OSError:
+                continue
+            finally:
+                os.close(descriptor)

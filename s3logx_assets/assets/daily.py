@@ -1,0 +1,207 @@
+"""How the daily assets run: date by date, each date through all selected steps before its events are logged.
+
+The daily assets are one Dagster step, because a step that fails keeps those after it from starting: here a bad date
+stops itself alone, the others go all the way, each recorded the moment it is done, and the run ends as failed with
+the reasons. What a step makes of a date is in the modules beside this one.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from s3logx_assets.adapters.geolocation import Geolocator
+from s3logx_assets.adapters.log_store import LogStore
+from s3logx_assets.adapters.table_store import TableStore
+from s3logx_assets.core.errors import S3logxError, StoreError, TransientError
+from s3logx_assets.partitions import LOG_DATE
+from s3logx_assets.resources import Keyring, Rules
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the steps work with."""
+
+    log_store: LogStore
+    private_store: TableStore
+    geolocator: Geolocator
+    keyring: Keyring
+    rules: Rules
+    log: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """What an asset check found on one date."""
+
+    name: str
+    passed: bool
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    warning: bool = True
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a step made of one date."""
+
+    data_version: str
+    metadata: Mapping[str, Any]
+    checks: tuple[CheckOutcome, ...] = ()
+
+
+Step = Callable[[Tools, date], Made]
+
+
+@dataclass(frozen=True)
+class DailyAsset:
+    """A daily asset: its spec, its checks, and how to make one date. `stream`, where given, makes many dates at once
+    and brings them in order, each with what was made or why not."""
+
+    spec: dg.AssetSpec
+    make: Step
+    checks: tuple[dg.AssetCheckSpec, ...] = ()
+    stream: Callable[[Tools, Sequence[date]], Iterator[tuple[date, Made | S3logxError]]] | None = None
+
+
+def record_of(store: TableStore, asset: str, day: date) -> dict[str, Any]:
+    """The record of an asset's partition. Raises StoreError where it was never made."""
+    record = store.record(asset, partition(day))
+    if record is None:
+        raise StoreError(f"{asset} has no partition {day}; materialise it first")
+    return record
+
+
+def inputs_of(store: TableStore, day: date, *assets: str) -> dict[str, str]:
+    """The data versions of `assets` on `day`. Raises StoreError where one of them was made from another state of the
+    others than the present one."""
+    records = {asset: record_of(store, asset, day) for asset in assets}
+    versions = {asset: str(record["data_version"]) for asset, record in records.items()}
+    for asset, record in records.items():
+        for source, version in record.get("inputs", {}).items():
+            if versions.get(source, version) != version:
+                raise StoreError(f"{asset} of {day} was made from other {source} than the present; materialise it again")
+    return versions
+
+
+def partition(day: date) -> str:
+    """The folder name of a log date."""
+    return f"{LOG_DATE}={day.isoformat()}"
+
+
+def build_daily_assets(
+    assets: Sequence[DailyAsset], partitions_def: dg.PartitionsDefinition[str], backfill_policy: dg.BackfillPolicy
+) -> dg.AssetsDefinition:
+    """The Dagster asset graph of the daily chain."""
+
+    @dg.multi_asset(
+        name="daily",
+        specs=[asset.spec.replace_attributes(partitions_def=partitions_def, skippable=True) for asset in assets],
+        check_specs=[check._replace(partitions_def=partitions_def) for asset in assets for check in asset.checks],
+        can_subset=True,
+        backfill_policy=backfill_policy,
+    )
+    def daily(
+        context: dg.AssetExecutionContext,
+        log_store: dg.ResourceParam[LogStore],
+        private_store: dg.ResourceParam[TableStore],
+        geolocator: dg.ResourceParam[Geolocator],
+        keyring: dg.ResourceParam[Keyring],
+        rules: dg.ResourceParam[Rules],
+    ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+        tools = Tools(log_store, private_store, geolocator, keyring, rules, context.log.info)
+        wanted = [asset for asset in assets if asset.spec.key in context.selected_asset_keys]
+        days = [date.fromisoformat(key) for key in context.partition_keys]
+        failures: dict[date, Exception] = {}
+        for number, (day, outcome) in enumerate(_run(wanted, tools, days), start=1):
+            yield from _events(outcome.made, day, {key for key in context.selected_asset_check_keys})
+            if outcome.error is not None:
+                failures[day] = outcome.error
+                context.log.error(f"{day}: {_reason(outcome.error)}")
+            else:
+                context.log.info(f"{day} done, {number} of {len(days)}")
+        if failures:
+            raise _failure(failures, len(days))
+
+    return daily
+
+
+@dataclass
+class _Outcome:
+    """What became of one date: what its steps made, and why it went no further."""
+
+    made: list[tuple[dg.AssetKey, Made]] = field(default_factory=list)
+    error: Exception | None = None
+
+
+def _run(wanted: Sequence[DailyAsset], tools: Tools, days: Sequence[date]) -> Iterator[tuple[date, _Outcome]]:
+    streams = [asset for asset in wanted if asset.stream is not None]
+    if streams and streams[0].stream is not None:
+        first, rest = streams[0], [asset for asset in wanted if asset is not streams[0]]
+        for day, made in streams[0].stream(tools, days):
+            outcome = _Outcome()
+            if isinstance(made, Made):
+                outcome.made.append((first.spec.key, made))
+                _through(rest, tools, day, outcome)
+            else:
+                outcome.error = made
+            yield day, outcome
+    else:
+        for day in days:
+            outcome = _Outcome()
+            _through(wanted, tools, day, outcome)
+            yield day, outcome
+
+
+def _through(steps: Sequence[DailyAsset], tools: Tools, day: date, outcome: _Outcome) -> None:
+    try:
+        for asset in steps:
+            outcome.made.append((asset.spec.key, asset.make(tools, day)))
+    except Exception as error:  # one date's trouble, of whatever kind, is that date's alone
+        outcome.error = error
+
+
+def _events(
+    made: Sequence[tuple[dg.AssetKey, Made]], day: date, wanted_checks: set[dg.AssetCheckKey]
+) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+    for key, item in made:
+        yield dg.AssetMaterialization(
+            key,
+            partition=day.isoformat(),
+            metadata=dict(item.metadata),
+            tags={"dagster/data_version": item.data_version},
+        )
+        for check in item.checks:
+            if dg.AssetCheckKey(key, check.name) in wanted_checks:
+                yield dg.AssetCheckEvaluation(
+                    asset_key=key,
+                    check_name=check.name,
+                    passed=check.passed,
+                    metadata=dict(check.metadata),
+                    severity=dg.AssetCheckSeverity.WARN if check.warning else dg.AssetCheckSeverity.ERROR,
+                    partition=day.isoformat(),
+                )
+
+
+def _reason(error: Exception) -> str:
+    """Our own errors speak; of any other only the kind and the place, since its text may quote what it was given."""
+    if isinstance(error, S3logxError):
+        return str(error)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace else ""
+    return f"unexpected {type(error).__name__}{place}"
+
+
+def _failure(failures: Mapping[date, Exception], total: int) -> dg.Failure:
+    lines = [f"{day}: {_reason(error)}" for day, error in sorted(failures.items())]
+    more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    return dg.Failure(
+        description=f"{len(lines)} of {total} dates failed: " + "; ".join(lines[:_SHOWN]) + more,
+        metadata={"failed_dates": len(lines)},
+        allow_retries=all(isinstance(error, TransientError) for error in failures.values()),
+    )

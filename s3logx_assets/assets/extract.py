@@ -1,0 +1,143 @@
+"""`extracted_logs`: from the log objects of a date to its successful GETs and their ledger."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from s3logx_assets.adapters.extractor import ExtractedDate
+from s3logx_assets.adapters.log_store import Listing
+from s3logx_assets.adapters.table_store import TableStore
+from s3logx_assets.assets.daily import CheckOutcome, DailyAsset, Made, Tools, partition
+from s3logx_assets.core import ledger as ledgers
+from s3logx_assets.core.digests import table_digest
+from s3logx_assets.core.errors import ConservationError, S3logxError, ShrinkError
+from s3logx_assets.metadata import column_schema, markdown_table
+from s3logx_assets.resources import build_extractor
+
+KEY = "extracted_logs"
+_SHOWN = 10
+
+
+def ledger_of(store: TableStore, day: date) -> pa.Table:
+    """The ledger of an extracted date, schema LEDGER. Raises StoreError where there is none."""
+    return pa.ipc.open_file(store.section(KEY, partition(day), "ledger")).read_all()
+
+
+def _stream(tools: Tools, days: Sequence[date]) -> Iterator[tuple[date, Made | S3logxError]]:
+    sealer = tools.keyring.sealer(tools.log)
+    extractor = build_extractor(tools.log_store, sealer, tools.rules.settings)
+    for outcome in extractor.extract(days, _refuse_to_shrink(tools)):
+        if not isinstance(outcome, ExtractedDate):
+            yield outcome.day, outcome.error
+            continue
+        try:
+            made: Made | S3logxError = _store(tools, outcome, sealer.key_id)
+        except S3logxError as error:
+            made = error
+        yield outcome.day, made
+
+
+def _make(tools: Tools, day: date) -> Made:
+    (_, made), *_ = _stream(tools, [day])
+    if isinstance(made, S3logxError):
+        raise made
+    return made
+
+
+def _refuse_to_shrink(tools: Tools) -> Callable[[date, Listing], S3logxError | None]:
+    """History is not destroyed by an empty listing: logs expire, listings can be cut short."""
+
+    def refuse(day: date, listing: Listing) -> S3logxError | None:
+        store = tools.private_store
+        record = store.record(KEY, partition(day))
+        if record is None or tools.rules.settings.allow_shrink or record["listing"] == ledgers.listing_digest(listing.objects):
+            return None
+        gone = set(ledger_of(store, day)["name"].to_pylist()) - {item.name for item in listing.objects}
+        if not gone:
+            return None
+        return ShrinkError(
+            f"{len(gone)} log files of {day} that were extracted earlier are no longer in the source; the old partition "
+            "stands. Set S3LOGX_ALLOW_SHRINK=1 to extract the date without them"
+        )
+
+    return refuse
+
+
+def _store(tools: Tools, done: ExtractedDate, key_id: str) -> Made:
+    counts = ledgers.sum_of(done.ledger)
+    broken = ledgers.unaccounted(done.ledger)
+    if broken or done.rows.num_rows != counts["extracted"]:
+        raise ConservationError(f"{done.day}: the counts of {broken} files do not add up; the old partition stands")
+    version = table_digest(done.rows)
+    record = {
+        "data_version": version,
+        "listing": ledgers.listing_digest(done.listing.objects),
+        "counts": counts,
+        "key_id": key_id,
+    }
+    path = tools.private_store.write(KEY, partition(done.day), done.rows, record, {"ledger": _serialized(done.ledger)})
+    return Made(version, _metadata(done, counts, path), _checks(tools, done, counts))
+
+
+def _serialized(ledger: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, ledger.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(ledger)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _metadata(done: ExtractedDate, counts: dict[str, int], path: object) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "dagster/partition_row_count": done.rows.num_rows,
+        "dagster/column_schema": column_schema(done.rows.schema),
+        "dagster/uri": str(path),
+        **{name: counts[name] for name in ("files", "bytes", "records", "extracted", "duplicate")},
+        "skipped": sum(count for name, count in counts.items() if name.startswith("skipped_")),
+        "rejected": sum(count for name, count in counts.items() if name.startswith("rejected_")),
+        "stray_files": done.listing.strays,
+        "ignored_files": done.listing.ignored,
+    }
+    reasons = {name: count for name, count in counts.items() if count and name.startswith(("skipped_", "rejected_"))}
+    if reasons:
+        metadata["reasons"] = dg.MetadataValue.md(markdown_table(("reason", "records"), reasons.items()))
+    if done.rejected:
+        rows = [(name, record, reason) for name, record, reason in done.rejected[:_SHOWN]]
+        metadata["first_rejected"] = dg.MetadataValue.md(markdown_table(("log file", "record", "reason"), rows))
+    return metadata
+
+
+def _checks(tools: Tools, done: ExtractedDate, counts: dict[str, int]) -> tuple[CheckOutcome, ...]:
+    records = counts["records"]
+    rejected = sum(count for name, count in counts.items() if name.startswith("rejected_"))
+    share = rejected / records if records else 0.0
+    limit = tools.rules.settings.rejected_share
+    return (
+        CheckOutcome("conservation", True, {name: counts[name] for name in ("files", "records", "extracted")}, warning=False),
+        CheckOutcome("rejected_share", share <= limit, {"share": share, "limit": limit, "rejected": rejected}),
+    )
+
+
+EXTRACTED_LOGS = DailyAsset(
+    spec=dg.AssetSpec(
+        KEY,
+        group_name="extract",
+        kinds={"gawk", "parquet"},
+        description="One row per successful GET of a log date, addresses sealed, and the ledger of the log files it came from.",
+    ),
+    make=_make,
+    stream=_stream,
+    checks=(
+        dg.AssetCheckSpec(
+            "conservation",
+            asset=KEY,
+            blocking=True,
+            description="Every record of every log file is extracted, skipped, rejected or a duplicate; else nothing is stored.",
+        ),
+        dg.AssetCheckSpec(
+            "rejected_share", asset=KEY, description="Few records are rejected: at most the share S3LOGX_REJECTED_SHARE."
+        ),
+    ),
+)

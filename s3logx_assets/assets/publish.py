@@ -1,0 +1,153 @@
+"""`publication`: the release. The only place where exact figures pass the privacy policy and become public.
+
+It takes one consistent state of the store or nothing: every scope must have been made from the daily usage as it is,
+and every date's tables from one another.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import dagster as dg
+import pyarrow as pa
+
+from s3logx_assets.adapters.geolocation import Geolocator
+from s3logx_assets.adapters.release_store import ReleaseStore
+from s3logx_assets.adapters.table_store import TableStore
+from s3logx_assets.assets.daily import inputs_of, partition
+from s3logx_assets.assets.summaries import Plan, plan, read_scope
+from s3logx_assets.core import public_tables, report
+from s3logx_assets.core.errors import ReleaseError, StoreError
+from s3logx_assets.core.public_tables import Published
+from s3logx_assets.core.scopes import ARCHIVE
+from s3logx_assets.core.summaries import ScopeTables, settled, totals
+from s3logx_assets.metadata import markdown_table
+from s3logx_assets.partitions import LOG_DATE
+from s3logx_assets.resources import Rules
+
+_CHAIN = ("extracted_logs", "ip_indexes", "ip_regions", "region_coordinates", "daily_usage")
+_UPDATE = "dagster job execute -m s3logx_assets.definitions -j update_scopes"
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is released: files by their path, and what was counted."""
+
+    release_id: str
+    files: Mapping[str, bytes]
+    datasets: Mapping[str, Published]
+    archive: Published
+
+
+def consistent_plan(store: TableStore, rules: Rules) -> Plan:
+    """The store's scopes if they and the dates belong together. Raises ReleaseError with the command that mends it."""
+    found = plan(store, rules)
+    if not found.versions or found.cutoff is None:
+        raise ReleaseError("there is nothing to publish yet; materialise the daily assets first")
+    for day in store.partitions("extracted_logs", LOG_DATE):
+        try:
+            inputs_of(store, date.fromisoformat(day), *_CHAIN)
+        except StoreError as error:
+            raise ReleaseError(
+                f"{error}: dagster asset materialize -m s3logx_assets.definitions "
+                f"--select {','.join(_CHAIN)} --partition-range {day}...{day}"
+            ) from None
+    if found.stale or found.vanished:
+        names = [*found.stale, *found.vanished]
+        shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+        raise ReleaseError(f"{len(names)} scopes are out of date ({shown}); update them first: {_UPDATE}")
+    return found
+
+
+def build_release(store: TableStore, rules: Rules, geolocator: Geolocator) -> Release:
+    """The release of the store's present state. Raises ReleaseError, StoreError."""
+    found = consistent_plan(store, rules)
+    assert found.cutoff is not None
+    settings = rules.settings
+    policy = (settings.threshold, settings.rounding)
+    files: dict[str, bytes] = {}
+    published: dict[str, Published] = {}
+    for scope in found.versions:
+        tables = settled(read_scope(store, scope), found.cutoff)
+        if tables.by_day.num_rows:
+            files.update(_scope_files(scope, tables, policy))
+            published[scope] = public_tables.published_totals(totals(tables), *policy)
+    archive = published.pop(ARCHIVE, None)
+    if archive is None:
+        raise ReleaseError(f"nothing is settled yet: all events are later than {found.cutoff} (S3LOGX_LAG_DAYS)")
+    files["totals.json"] = public_tables.totals_json(published)
+    files["archive_totals.json"] = public_tables.archive_totals_json(archive)
+    files["region_coordinates.tsv"] = public_tables.region_coordinates_tsv(_coordinates(store))
+    files["index.html"] = report.index_html(
+        title="Usage report",
+        archive=archive,
+        datasets=published,
+        cutoff=found.cutoff,
+        threshold=settings.threshold,
+        rounding=settings.rounding,
+        attributions=[report.Attribution(item.name, item.url) for item in geolocator.attribution],
+        data_licence="The figures are the archive's own.",
+    ).encode()
+    return Release(f"{found.cutoff}-{_digest(files)[:12]}", files, published, archive)
+
+
+def _scope_files(scope: str, tables: ScopeTables, policy: tuple[int, int]) -> dict[str, bytes]:
+    folder = f"summaries/{scope}"
+    files = {
+        f"{folder}/by_day.tsv": public_tables.by_day_tsv(tables.by_day, *policy),
+        f"{folder}/by_region.tsv": public_tables.by_region_tsv(tables.by_region, *policy),
+        f"{folder}/requester_count.tsv": public_tables.requester_count_tsv(tables.requesters.num_rows, *policy),
+    }
+    if scope != ARCHIVE:
+        files[f"{folder}/by_asset.tsv"] = public_tables.by_asset_tsv(tables.by_asset, *policy)
+    return files
+
+
+def _coordinates(store: TableStore) -> pa.Table:
+    def oldest_first() -> Iterator[pa.Table]:
+        for day in store.partitions("region_coordinates", LOG_DATE):
+            yield store.read("region_coordinates", partition(date.fromisoformat(day)))
+
+    return public_tables.latest_coordinates(oldest_first())
+
+
+def _digest(files: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(f"{name}\0{len(files[name])}\0".encode())
+        digest.update(files[name])
+    return digest.hexdigest()
+
+
+@dg.asset(
+    deps=[
+        dg.AssetDep("totals", partition_mapping=dg.AllPartitionMapping()),
+        dg.AssetDep("summaries", partition_mapping=dg.AllPartitionMapping()),
+        dg.AssetDep("region_coordinates", partition_mapping=dg.AllPartitionMapping()),
+    ],
+    group_name="publish",
+    kinds={"html", "tsv"},
+)
+def publication(
+    private_store: dg.ResourceParam[TableStore],
+    public_store: dg.ResourceParam[ReleaseStore],
+    geolocator: dg.ResourceParam[Geolocator],
+    rules: dg.ResourceParam[Rules],
+) -> dg.MaterializeResult[None]:
+    """The release to share: public tables under the privacy policy, coordinates, and the report."""
+    release = build_release(private_store, rules, geolocator)
+    folder = public_store.publish(release.release_id, release.files)
+    figures = markdown_table(("figure", "value"), release.archive.items())
+    return dg.MaterializeResult(
+        metadata={
+            "release": release.release_id,
+            "report": dg.MetadataValue.path(str(folder / "index.html")),
+            "datasets": len(release.datasets),
+            "files": len(release.files),
+            "bytes": sum(map(len, release.files.values())),
+            "archive": dg.MetadataValue.md(figures),
+        },
+        data_version=dg.DataVersion(_digest(release.files)[:32]),
+    )

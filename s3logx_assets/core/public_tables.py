@@ -1,0 +1,117 @@
+"""The bytes of each public table: column names, order, masking, quoting and guards of the format.
+
+The formats are those that the archives' consumers already read. Exact tables come in, publishable
+bytes go out, so that no caller can forget the policy. Where the files lie in a release, and what
+else a release holds, does not belong here.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from io import StringIO
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from s3logx_assets.core.grouping import ranked
+from s3logx_assets.core.privacy import published_count, published_counts
+from s3logx_assets.core.schemas import REGION_COORDINATES
+from s3logx_assets.core.scopes import ARCHIVE
+
+Published = dict[str, int | str]
+
+_MASKED = {"request_count": "number_of_requests", "download_count": "number_of_downloads"}
+
+
+def by_day_tsv(by_day: pa.Table, threshold: int, rounding: int) -> bytes:
+    """date, bytes_sent, number_of_requests, number_of_downloads of a BY_DAY table."""
+    return _usage_tsv(by_day, "date", threshold, rounding)
+
+
+def by_asset_tsv(by_asset: pa.Table, threshold: int, rounding: int) -> bytes:
+    """asset_path, bytes_sent, number_of_requests, number_of_downloads of a BY_ASSET table."""
+    return _usage_tsv(by_asset, "asset_path", threshold, rounding)
+
+
+def by_region_tsv(by_region: pa.Table, threshold: int, rounding: int) -> bytes:
+    """region, bytes_sent, number_of_requests, number_of_downloads of a BY_REGION table."""
+    return _usage_tsv(by_region, "region", threshold, rounding)
+
+
+def requester_count_tsv(requester_count: int, threshold: int, rounding: int) -> bytes:
+    """The one value, without header or newline."""
+    return str(published_count(requester_count, threshold, rounding)).encode()
+
+
+def published_totals(totals: pa.Table, threshold: int, rounding: int) -> Published:
+    """The object that stands for one scope in the totals files, from its TOTALS table."""
+    [row] = totals.to_pylist()
+
+    def masked(name: str) -> int | str:
+        return published_count(row[name], threshold, rounding)
+
+    return {
+        "total_bytes_sent": row["total_bytes_sent"],
+        "number_of_unique_regions": row["region_count"],
+        "number_of_unique_countries": row["country_count"],
+        "total_number_of_requests": masked("total_request_count"),
+        "total_number_of_downloads": masked("total_download_count"),
+        "number_of_requesters": masked("requester_count"),
+    }
+
+
+def totals_json(published: Mapping[str, Published]) -> bytes:
+    """totals.json of the datasets: published totals by scope. Raises ValueError for the archive."""
+    if ARCHIVE in published:
+        raise ValueError("the archive's totals have a file of their own")
+    return _json(published)
+
+
+def archive_totals_json(published: Published) -> bytes:
+    """archive_totals.json: the archive's published totals."""
+    return _json(published)
+
+
+def region_coordinates_tsv(coordinates: pa.Table) -> bytes:
+    """region, latitude, longitude (degrees) of a REGION_COORDINATES table, each region once."""
+    return _tsv(coordinates.select(["region", "latitude", "longitude"]))
+
+
+def latest_coordinates(oldest_first: Iterable[pa.Table]) -> pa.Table:
+    """One REGION_COORDINATES table with each region once, sorted; the latest table wins."""
+    newest_first = [REGION_COORDINATES.empty_table(), *reversed(list(oldest_first))]
+    rows = pa.concat_tables(newest_first)
+    code, _ = ranked(rows["region"])
+    _, first_row = np.unique(code, return_index=True)
+    return rows.take(pa.array(first_row))
+
+
+def _usage_tsv(table: pa.Table, first_column: str, threshold: int, rounding: int) -> bytes:
+    columns: dict[str, Any] = {first_column: table.column(0), "bytes_sent": table["bytes_sent"]}
+    for exact, shown in _MASKED.items():
+        columns[shown] = published_counts(table[exact], threshold, rounding)
+    return _tsv(pa.table(columns))
+
+
+def _tsv(table: pa.Table) -> bytes:
+    """Quoted as by pandas' `to_csv(sep="\\t")`, sorted by the first column as it is written."""
+    guarded = pa.table([_without_formulas(column) for column in table.columns], names=table.column_names)
+    ordered = guarded.sort_by(guarded.column_names[0])
+    text = StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(ordered.column_names)
+    writer.writerows(zip(*(column.to_pylist() for column in ordered.columns), strict=True))
+    return text.getvalue().encode()
+
+
+def _without_formulas(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A quote before what a spreadsheet would run as a formula."""
+    if not pa.types.is_string(column.type):
+        return column
+    return pc.replace_substring_regex(column, r"\A([=+\-@])", r"'\1")
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, indent=2, sort_keys=True).encode()

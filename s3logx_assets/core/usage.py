@@ -1,0 +1,156 @@
+"""Daily usage: the rows of one log date, counted by dataset, asset, event date and requester.
+
+This is the last table that knows single requesters; all summaries are sums over it. Which file a
+table comes from and what is published of it does not belong here.
+"""
+
+import hashlib
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from s3logx_assets.core.datasets import DatasetRule
+from s3logx_assets.core.digests import DIGEST_CHARS, string_bytes
+from s3logx_assets.core.errors import StoreError
+from s3logx_assets.core.grouping import Codes, coded, joint_key, ranked, run_starts
+from s3logx_assets.core.schemas import DAILY_USAGE
+
+# Regions without a lookup: of requests that have no address, and of a date before its first lookup.
+INTERNAL = "internal"
+MISSING = "missing"
+
+DOWNLOAD_STATUS = 200
+
+_MILLISECONDS_PER_DAY = 86_400_000
+
+
+def daily_usage(rows: pa.Table, indexes: pa.Table, regions: pa.Table | None, rule: DatasetRule) -> pa.Table:
+    """Exact counts of one log date, in the schema DAILY_USAGE.
+
+    Sorted by dataset, event_date, asset_path, region, ip_index; strings by their UTF-8 bytes, nulls
+    last. `rows`, `indexes`, `regions` are the date's EXTRACTED_LOGS, IP_INDEXES and IP_REGIONS;
+    with None for regions, every address counts as `missing`.
+
+    Raises StoreError if an address of the rows has no index, or an index has no region: the
+    tables then come from different states of the date.
+    """
+    key, keys = coded(rows["object_key"])
+    dataset_of_key, path_of_key = rule.assign(keys)
+    dataset, datasets = ranked(dataset_of_key)
+    path, paths = ranked(path_of_key)
+    since_epoch = rows["requested_at"].cast(pa.int64()).to_numpy() // _MILLISECONDS_PER_DAY
+    day, days = ranked(pa.array(since_epoch, pa.int32(), safe=False).cast(pa.date32()))
+    requesters = _requesters(indexes, regions)
+    requester = _requester_of_row(rows["sealed_ip"], requesters)
+
+    joint = joint_key(
+        [
+            (dataset[key], len(datasets)),
+            (day, len(days)),
+            (path[key], len(paths)),
+            (requester, requesters.num_rows),
+        ]
+    )
+    order = np.argsort(joint)
+    starts = run_starts(joint[order])
+    first = order[starts]  # one row of each group stands for what its rows have in common
+
+    def total(measure: Codes) -> pa.Array:
+        return pa.array(np.add.reduceat(measure[order], starts) if starts.size else starts)
+
+    status = rows["status"].to_numpy()
+    requester_columns = requesters.take(pa.array(requester[first]))
+    return pa.table(
+        {
+            "dataset": datasets.take(pa.array(dataset[key[first]])),
+            "asset_path": paths.take(pa.array(path[key[first]])),
+            "event_date": days.take(pa.array(day[first])),
+            "region": requester_columns["region"],
+            "ip_index": requester_columns["ip_index"],
+            "network_index": requester_columns["network_index"],
+            "request_count": total(np.ones(order.size, np.int64)),
+            "download_count": total((status == DOWNLOAD_STATUS).astype(np.int64)),
+            "bytes_sent": total(rows["bytes_sent"].to_numpy()),
+        },
+        schema=DAILY_USAGE,
+    )
+
+
+def content_digests(usage: pa.Table) -> list[tuple[str, date, str]]:
+    """(dataset, event_date, digest) of each group of DAILY_USAGE rows, in table order.
+
+    The digest (32 hexadecimal digits) covers every other column of the group and nothing outside
+    it. `usage` is sorted as `daily_usage` leaves it, so that each group is one run of rows.
+    """
+    dataset, datasets = coded(usage["dataset"])
+    day, days = coded(usage["event_date"])
+    starts = run_starts(joint_key([(dataset, len(datasets)), (day, len(days))]))
+    if starts.size == 0:
+        return []
+
+    # Numbers as one row-major matrix and texts as joined bytes: each group is three slices.
+    texts = [_joined_text(usage[name]) for name in ("asset_path", "region")]
+    columns = [lengths for lengths, _, _ in texts]
+    for name in ("ip_index", "network_index"):
+        columns.append(usage[name].is_valid().to_numpy())
+        columns.append(pc.fill_null(usage[name], 0).to_numpy())
+    for name in ("request_count", "download_count", "bytes_sent"):
+        columns.append(usage[name].to_numpy())
+    numbers = np.stack(columns, axis=1, dtype=np.int64)
+
+    names = datasets.take(pa.array(dataset[starts])).to_pylist()
+    dates = usage["event_date"].take(pa.array(starts)).to_pylist()
+    ends = np.append(starts[1:], usage.num_rows).tolist()
+    groups = zip(names, dates, starts.tolist(), ends, strict=True)
+    result = []
+    for name, event_date, start, end in groups:
+        digest = hashlib.sha256(f"usage/v1 {end - start}\n".encode())
+        digest.update(numbers[start:end].data)
+        for _, offsets, joined in texts:
+            digest.update(joined[offsets[start] : offsets[end]])
+        result.append((name, event_date, digest.hexdigest()[:DIGEST_CHARS]))
+    return result
+
+
+def _requesters(indexes: pa.Table, regions: pa.Table | None) -> pa.Table:
+    """sealed_ip, ip_index, network_index, region of every requester of the date, and of none.
+
+    Sorted by region and ip_index, so that a row's number ranks its requester. "None", the
+    requester of rows without an address, has nulls and the region `internal`.
+    """
+    if regions is None:
+        region = pa.array([MISSING] * indexes.num_rows, pa.string())
+    else:
+        row = pc.index_in(indexes["ip_index"], value_set=regions["ip_index"])
+        if row.null_count:
+            raise StoreError(
+                f"ip_regions lacks {row.null_count} of the {len(row)} indexes in ip_indexes: "
+                "the two tables are of different states of this date"
+            )
+        region = regions["region"].take(row)
+    columns = {name: indexes[name] for name in ("sealed_ip", "ip_index", "network_index")}
+    known = pa.table(columns | {"region": region})
+    nobody = {name: [None] for name in columns} | {"region": [INTERNAL]}
+    requesters = pa.concat_tables([known, pa.table(nobody, known.schema)])
+    return requesters.sort_by([("region", "ascending"), ("ip_index", "ascending")])
+
+
+def _requester_of_row(sealed_ip: pa.ChunkedArray, requesters: pa.Table) -> Codes:
+    """The row of `requesters` for each row of the log; a null address finds the null one."""
+    row = pc.index_in(sealed_ip, value_set=requesters["sealed_ip"])
+    if row.null_count:
+        raise StoreError(
+            f"ip_indexes lacks the addresses of {row.null_count} of the {len(row)} rows in "
+            "extracted_logs: the two tables are of different states of this date"
+        )
+    requester: Codes = row.to_numpy().astype(np.int64)
+    return requester
+
+
+def _joined_text(column: pa.ChunkedArray) -> tuple[Codes, Codes, memoryview]:
+    """Lengths (n,), offsets (n + 1,) and joined bytes of a text column without nulls."""
+    plain = column.cast(pa.large_string()).combine_chunks()
+    lengths, joined = string_bytes(plain)
+    return lengths, np.concatenate([[0], np.cumsum(lengths)]), joined

@@ -1,0 +1,52 @@
+"""The whole graph in one screen.
+
+    extracted_logs -> ip_indexes -> ip_regions -> region_coordinates
+          |                |            |                 |
+          +----------------+-----> daily_usage            |
+                                        |                 |
+                                    summaries -> totals   |
+                                        |           |     |
+                                        +-------> publication
+"""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from s3logx_assets.assets.addresses import IP_INDEXES_ASSET, IP_REGIONS_ASSET, REGION_COORDINATES_ASSET
+from s3logx_assets.assets.daily import build_daily_assets
+from s3logx_assets.assets.extract import EXTRACTED_LOGS
+from s3logx_assets.assets.publish import publication
+from s3logx_assets.assets.summaries import build_scope_assets, update_scopes
+from s3logx_assets.assets.usage import DAILY_USAGE_ASSET
+from s3logx_assets.automation import build_automation
+from s3logx_assets.partitions import backfill_policy, log_dates
+from s3logx_assets.resources import build_resources
+from s3logx_assets.settings import Settings
+from s3logx_assets.storage import RefusingIOManager
+
+# In the order in which a date goes through them.
+DAILY_ASSETS = (EXTRACTED_LOGS, IP_INDEXES_ASSET, IP_REGIONS_ASSET, REGION_COORDINATES_ASSET, DAILY_USAGE_ASSET)
+OWNERS = ["team:archive-data"]
+
+
+def build_defs(settings: Settings, overrides: Mapping[str, object] | None = None) -> dg.Definitions:
+    """The code location under these settings; `overrides` replaces resources by name."""
+    policy = backfill_policy(settings.partitions_per_run)
+    daily = build_daily_assets(DAILY_ASSETS, log_dates(settings.first_date), policy)
+    assets = [daily, build_scope_assets(policy), publication]
+    sensors, schedules = build_automation(settings, daily)
+    return dg.Definitions(
+        assets=[asset.map_asset_specs(lambda spec: spec.replace_attributes(owners=OWNERS)) for asset in assets],
+        jobs=[update_scopes],
+        sensors=sensors,
+        schedules=schedules,
+        resources={**build_resources(settings), "io_manager": RefusingIOManager(), **(overrides or {})},
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What Dagster loads: the graph under the settings of the environment."""
+    return build_defs(Settings.read())

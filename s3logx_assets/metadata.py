@@ -1,0 +1,30 @@
+"""Metadata that people read in the Dagster UI: column schemas and small tables. Kept small, and free of anything that
+a client of the archive controls but the validated key."""
+
+from collections.abc import Iterable, Sequence
+
+import dagster as dg
+import pyarrow as pa
+
+
+def column_schema(schema: pa.Schema) -> dg.TableSchema:
+    """A table's columns, for the UI's own panel."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(field.name, str(field.type), constraints=dg.TableColumnConstraints(nullable=field.nullable))
+            for field in schema
+        ]
+    )
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A short Markdown table; the cells' own marks are escaped."""
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    lines += ["| " + " | ".join(_escaped(str(cell)) for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    for mark in "\\`*_[]<>|":
+        text = text.replace(mark, "\\" + mark)
+    return text

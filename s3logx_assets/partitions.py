@@ -1,0 +1,19 @@
+"""How the assets are partitioned: by log date, and by scope. One place, so that equal means identical."""
+
+from datetime import date
+
+import dagster as dg
+
+SCOPES = dg.DynamicPartitionsDefinition(name="scope")
+LOG_DATE = "log_date"
+SCOPE = "scope"
+
+
+def log_dates(first: date) -> dg.DailyPartitionsDefinition:
+    """One partition per log date (UTC) from `first` to today, today included."""
+    return dg.DailyPartitionsDefinition(start_date=first.isoformat(), timezone="UTC", end_offset=1)
+
+
+def backfill_policy(partitions_per_run: int) -> dg.BackfillPolicy:
+    """All partitions in a single run, or so many a run."""
+    return dg.BackfillPolicy.multi_run(partitions_per_run) if partitions_per_run else dg.BackfillPolicy.single_run()

@@ -1,0 +1,105 @@
+"""The resources, by role, and how they are made from the settings. Making one opens nothing and reads nothing.
+
+What a resource does is its adapter's business; what it is used for the assets'.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from s3logx_assets.adapters import key_store
+from s3logx_assets.adapters.extractor import Extractor
+from s3logx_assets.adapters.geolocation import EmbeddedGeolocator, Geolocator, MmdbGeolocator
+from s3logx_assets.adapters.log_store import LocalLogStore, LogStore
+from s3logx_assets.adapters.release_store import ReleaseStore
+from s3logx_assets.adapters.table_store import TableStore
+from s3logx_assets.core.addresses import exclusion
+from s3logx_assets.core.datasets import DatasetRule, LevelRule, RegexRule, parse_mapping
+from s3logx_assets.core.errors import SettingsError
+from s3logx_assets.core.sealing import Sealer
+from s3logx_assets.settings import Settings
+
+
+@dataclass
+class Keyring:
+    """The master key's holder: nothing is sealed or unsealed but through it."""
+
+    private: Path
+    home: Path
+    key: bytes | None
+
+    def __repr__(self) -> str:
+        return "Keyring()"
+
+    def sealer(self, tell: Callable[[str], None]) -> Sealer:
+        """The store's sealer; `tell` hears of a key that had to be made. Raises MasterKeyError."""
+        return key_store.open_sealer(self.private, self.home, self.key, tell)
+
+
+@dataclass
+class Rules:
+    """The settings that decide what the tables hold."""
+
+    settings: Settings
+
+    @cached_property
+    def dataset_rule(self) -> DatasetRule:
+        """The rule from object key to dataset. Raises SettingsError."""
+        settings = self.settings
+        if settings.dataset_regex:
+            return RegexRule(settings.dataset_regex, settings.collapse_zarr)
+        if settings.dataset_mapping:
+            return parse_mapping(_read_mapping(settings.dataset_mapping), settings.collapse_zarr)
+        return LevelRule(settings.dataset_level, settings.collapse_zarr)
+
+    def cutoff(self, newest: date) -> date:
+        """The last event date that counts as complete when `newest` is the newest extracted log date."""
+        return newest - timedelta(days=self.settings.lag_days)
+
+
+def _read_mapping(path: Path) -> pa.Table:
+    """A mapping table by its file's name: Parquet, CSV or line-delimited JSON, the last two also as .gz."""
+    kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    try:
+        if kind == "parquet":
+            return pq.read_table(path)
+        with pa.input_stream(str(path), compression="detect") as stream:
+            if kind == "csv":
+                text = dict.fromkeys(("key", "dataset", "path"), pa.string())
+                return pa.csv.read_csv(stream, convert_options=pa.csv.ConvertOptions(column_types=text, strings_can_be_null=False))
+            if kind == "json":
+                return pa.json.read_json(stream)
+    except (OSError, pa.ArrowException) as error:
+        raise SettingsError(f"S3LOGX_DATASET_MAPPING: {path} cannot be read ({type(error).__name__})") from None
+    raise SettingsError(f"S3LOGX_DATASET_MAPPING: {path} must end in .parquet, .csv, .json, .csv.gz or .json.gz")
+
+
+def build_resources(settings: Settings) -> dict[str, object]:
+    """Every resource of the graph."""
+    private = settings.store / "private"
+    log_store: LogStore = LocalLogStore(settings.logs)
+    cache = settings.home / "cache"
+    geolocator: Geolocator = (
+        MmdbGeolocator(settings.mmdb, cache) if settings.mmdb is not None and settings.geo == "mmdb" else EmbeddedGeolocator(cache)
+    )
+    return {
+        "log_store": log_store,
+        "private_store": TableStore(private),
+        "public_store": ReleaseStore(settings.store / "public"),
+        "geolocator": geolocator,
+        "keyring": Keyring(private, settings.home, settings.key),
+        "rules": Rules(settings),
+    }
+
+
+def build_extractor(log_store: LogStore, sealer: Sealer, settings: Settings) -> Extractor:
+    """The extraction engine under these settings."""
+    excluded = exclusion(settings.excluded_ips) if settings.excluded_ips else None
+    return Extractor(log_store, sealer.seal, settings.workers, excluded)

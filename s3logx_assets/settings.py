@@ -1,0 +1,184 @@
+"""The settings: every `S3LOGX_*` variable, read once, validated, and explained when wrong.
+
+Only this module knows the variables' names and legal values. It reads the environment when asked to, never on
+import, opens nothing and keeps secrets out of every representation.
+"""
+
+import base64
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import date
+from pathlib import Path
+from typing import TypeVar
+
+from s3logx_assets.core.addresses import exclusion
+from s3logx_assets.core.errors import SettingsError
+from s3logx_assets.core.sealing import MASTER_KEY_BYTES
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings. Build with `Settings.read`; the fields are in the order of the README's table."""
+
+    home: Path
+    logs: Path
+    first_date: date
+    store: Path
+    key: bytes | None = field(default=None, repr=False)
+    excluded_ips: str | None = field(default=None, repr=False)
+    dataset_level: int = 1
+    dataset_regex: str | None = None
+    dataset_mapping: Path | None = None
+    collapse_zarr: bool = True
+    policy: str = "compatible"
+    threshold: int = 50
+    rounding: int = 20
+    lag_days: int = 2
+    partitions_per_run: int = 0
+    workers: int = 1
+    allow_shrink: bool = False
+    geo: str = "embedded"
+    mmdb: Path | None = None
+    rejected_share: float = 0.01
+
+    @staticmethod
+    def read(environment: Mapping[str, str] | None = None) -> "Settings":
+        """The settings of `environment` (default: the process's). Raises SettingsError."""
+        env = os.environ if environment is None else environment
+        home = _home(env)
+        settings = Settings(
+            home=home,
+            logs=_local(env, "S3LOGX_LOGS"),
+            first_date=_first_date(env),
+            store=_local(env, "S3LOGX_STORE", home / "s3logx"),
+            key=_key(env),
+            excluded_ips=_excluded(env),
+            dataset_level=_count(env, "S3LOGX_DATASET_LEVEL", 1, least=1),
+            dataset_regex=env.get("S3LOGX_DATASET_REGEX") or None,
+            dataset_mapping=_file(env, "S3LOGX_DATASET_MAPPING"),
+            collapse_zarr=_switch(env, "S3LOGX_COLLAPSE_ZARR", True),
+            policy=_choice(env, "S3LOGX_POLICY", "compatible", ("compatible",)),
+            threshold=_count(env, "S3LOGX_THRESHOLD", 50, least=1),
+            rounding=_count(env, "S3LOGX_ROUNDING", 20, least=1),
+            lag_days=_count(env, "S3LOGX_LAG_DAYS", 2),
+            partitions_per_run=_count(env, "S3LOGX_PARTITIONS_PER_RUN", 0),
+            workers=_count(env, "S3LOGX_WORKERS", os.cpu_count() or 1, least=1),
+            allow_shrink=_switch(env, "S3LOGX_ALLOW_SHRINK", False),
+            geo=_choice(env, "S3LOGX_GEO", "embedded", ("embedded", "mmdb")),
+            mmdb=_file(env, "S3LOGX_MMDB"),
+            rejected_share=_share(env, "S3LOGX_REJECTED_SHARE", 0.01),
+        )
+        if settings.geo == "mmdb" and settings.mmdb is None:
+            raise SettingsError("S3LOGX_MMDB is not set; S3LOGX_GEO=mmdb needs the path of an MMDB file")
+        if settings.dataset_regex and settings.dataset_mapping:
+            raise SettingsError("S3LOGX_DATASET_REGEX and S3LOGX_DATASET_MAPPING are both set; only one can decide")
+        return settings
+
+    def shown(self) -> list[tuple[str, str]]:
+        """(variable, value) of every setting, secrets masked."""
+        return [(_variable(item.name), self._masked(item.name)) for item in fields(self)]
+
+    def _masked(self, name: str) -> str:
+        value = getattr(self, name)
+        if value is None:
+            return "-"
+        return "(set)" if name in ("key", "excluded_ips") else str(value)
+
+
+def _variable(name: str) -> str:
+    return "DAGSTER_HOME" if name == "home" else f"S3LOGX_{name.upper()}"
+
+
+def _parse(env: Mapping[str, str], name: str, legal: str, parse: Callable[[str], T], secret: bool = False) -> T | None:
+    text = env.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        return parse(text)
+    except ValueError:
+        value = "(not shown)" if secret else repr(text)
+        raise SettingsError(f"{name}={value} is not legal; it must be {legal}") from None
+
+
+def _home(env: Mapping[str, str]) -> Path:
+    home = _parse(env, "DAGSTER_HOME", "an absolute path", Path)
+    if home is None or not home.is_absolute():
+        raise SettingsError("DAGSTER_HOME must be the absolute path of the folder that keeps Dagster's history")
+    return home
+
+
+def _local(env: Mapping[str, str], name: str, default: Path | None = None) -> Path:
+    path = _parse(env, name, "a folder", Path) or default
+    if path is None:
+        raise SettingsError(f"{name} is not set; it must be the path of a folder")
+    if "://" in str(env.get(name, "")):
+        raise SettingsError(f"{name} must be the path of a local folder")
+    return path.absolute()
+
+
+def _first_date(env: Mapping[str, str]) -> date:
+    first = _parse(env, "S3LOGX_FIRST_DATE", "a date, YYYY-MM-DD", date.fromisoformat)
+    if first is None:
+        raise SettingsError("S3LOGX_FIRST_DATE is not set; it must be the date of the oldest logs, YYYY-MM-DD")
+    return first
+
+
+def _key(env: Mapping[str, str]) -> bytes | None:
+    def parse(text: str) -> bytes:
+        key = base64.b64decode(text, validate=True)
+        if len(key) != MASTER_KEY_BYTES:
+            raise ValueError
+        return key
+
+    return _parse(env, "S3LOGX_KEY", "base64 of 32 bytes (for example from `openssl rand -base64 32`)", parse, secret=True)
+
+
+def _excluded(env: Mapping[str, str]) -> str | None:
+    text = env.get("S3LOGX_EXCLUDED_IPS") or None
+    exclusion(text)
+    return text
+
+
+def _file(env: Mapping[str, str], name: str) -> Path | None:
+    path = _parse(env, name, "the path of a file", Path)
+    if path is not None and not path.is_file():
+        raise SettingsError(f"{name}={str(path)!r} is not a file")
+    return path
+
+
+def _count(env: Mapping[str, str], name: str, default: int, least: int = 0) -> int:
+    def parse(text: str) -> int:
+        number = int(text)
+        if number < least:
+            raise ValueError
+        return number
+
+    number = _parse(env, name, f"a whole number from {least}", parse)
+    return default if number is None else number
+
+
+def _share(env: Mapping[str, str], name: str, default: float) -> float:
+    def parse(text: str) -> float:
+        share = float(text)
+        if not 0 <= share <= 1:
+            raise ValueError
+        return share
+
+    share = _parse(env, name, "a share from 0 to 1", parse)
+    return default if share is None else share
+
+
+def _switch(env: Mapping[str, str], name: str, default: bool) -> bool:
+    return _choice(env, name, "1" if default else "0", ("0", "1")) == "1"
+
+
+def _choice(env: Mapping[str, str], name: str, default: str, legal: tuple[str, ...]) -> str:
+    def parse(text: str) -> str:
+        if text not in legal:
+            raise ValueError
+        return text
+
+    return _parse(env, name, " or ".join(legal), parse) or default

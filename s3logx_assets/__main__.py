@@ -58,7 +58,7 @@ def check(settings: Settings) -> int:
 
 
 def _try_gawk() -> str:
-    answer = subprocess.run([executable(), "--version"], capture_output=True, text=True, check=False)  # noqa: S603
+    answer = subprocess.run([executable(), "--version"], capture_output=True, text=True, check=False)
     if answer.returncode or not program().is_file():
         raise SettingsError(f"gawk does not run, or {program()} is not there; reinstall the package")
     return answer.stdout.partition("\n")[0]
@@ -84,7 +84,6 @@ def _try_store(store: Path) -> str:
         nearest = nearest.parent
     if not nearest.is_dir():
         raise StoreError(f"S3LOGX_STORE: {nearest} is not a folder")
-
 
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise StoreError(f"S3LOGX_STORE: {nearest} cannot be written to")

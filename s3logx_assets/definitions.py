@@ -1,14 +1,15 @@
 """The whole graph in one screen.
 
-    extracted_logs -> ip_indexes -> ip_regions -> region_coordinates
-          |                |            |                 |
-          +----------------+-----> daily_usage            |
-                                        |                 |
-                                    summaries -> totals   |
-                                        |           |     |
-                                        +-------> publication
+extracted_logs -> ip_indexes -> ip_regions -> region_coordinates
+      |                |            |                 |
+      +----------------+-----> daily_usage            |
+                                    |                 |
+                                summaries -> totals   |
+                                    |           |     |
+                                    +-------> publication
 """
 
+import warnings
 from collections.abc import Mapping
 
 import dagster as dg
@@ -24,6 +25,10 @@ from s3logx_assets.partitions import backfill_policy, log_dates
 from s3logx_assets.resources import build_resources
 from s3logx_assets.settings import Settings
 from s3logx_assets.storage import RefusingIOManager
+
+# Partitioned checks, backfill policies and owners are what Dagster calls beta or preview; it says so at every use.
+for _category in (dg.BetaWarning, dg.PreviewWarning):
+    warnings.simplefilter("ignore", _category)
 
 # In the order in which a date goes through them.
 DAILY_ASSETS = (EXTRACTED_LOGS, IP_INDEXES_ASSET, IP_REGIONS_ASSET, REGION_COORDINATES_ASSET, DAILY_USAGE_ASSET)

@@ -73,7 +73,9 @@ def _read_mapping(path: Path) -> pa.Table:
         with pa.input_stream(str(path), compression="detect") as stream:
             if kind == "csv":
                 text = dict.fromkeys(("key", "dataset", "path"), pa.string())
-                return pa.csv.read_csv(stream, convert_options=pa.csv.ConvertOptions(column_types=text, strings_can_be_null=False))
+                return pa.csv.read_csv(
+                    stream, convert_options=pa.csv.ConvertOptions(column_types=text, strings_can_be_null=False)
+                )
             if kind == "json":
                 return pa.json.read_json(stream)
     except (OSError, pa.ArrowException) as error:
@@ -87,7 +89,9 @@ def build_resources(settings: Settings) -> dict[str, object]:
     log_store: LogStore = LocalLogStore(settings.logs)
     cache = settings.home / "cache"
     geolocator: Geolocator = (
-        MmdbGeolocator(settings.mmdb, cache) if settings.mmdb is not None and settings.geo == "mmdb" else EmbeddedGeolocator(cache)
+        MmdbGeolocator(settings.mmdb, cache)
+        if settings.mmdb is not None and settings.geo == "mmdb"
+        else EmbeddedGeolocator(cache)
     )
     return {
         "log_store": log_store,

@@ -133,7 +133,9 @@ def _key(env: Mapping[str, str]) -> bytes | None:
             raise ValueError
         return key
 
-    return _parse(env, "S3LOGX_KEY", "base64 of 32 bytes (for example from `openssl rand -base64 32`)", parse, secret=True)
+    return _parse(
+        env, "S3LOGX_KEY", "base64 of 32 bytes (for example from `openssl rand -base64 32`)", parse, secret=True
+    )
 
 
 def _excluded(env: Mapping[str, str]) -> str | None:

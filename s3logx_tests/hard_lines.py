@@ -222,8 +222,7 @@ def honest_parts(rng: random.Random) -> Parts:
         request_id=_word(rng, 16, "0123456789ABCDEFGHJKMNPQRSTVWXYZ"),
         operation=b"REST.GET.OBJECT",
         key=key,
-        uri=b'"GET /%s%s HTTP/1.1"'
-        % (key, rng.choice([b"", b"?versionId=abc", b"?x-id=GetObject"])),
+        uri=b'"GET /%s%s HTTP/1.1"' % (key, rng.choice([b"", b"?versionId=abc", b"?x-id=GetObject"])),
         status=status,
         error=b"-",
         sent=b"%d" % (size if status == b"200" else rng.randrange(size + 1)),
@@ -528,9 +527,7 @@ def _address_categories() -> None:
         "list": b"192.0.2.1,192.0.2.2",
     }.items():
         _rejected("bad_ip_" + name, "ip", {"ip": ip})
-    _rejected(
-        "bad_ip_long", "ip", lambda rng: {"ip": rng.choice([b"1.", b"1:", b":", b"9"]) * 5000}
-    )
+    _rejected("bad_ip_long", "ip", lambda rng: {"ip": rng.choice([b"1.", b"1:", b":", b"9"]) * 5000})
     _rejected("ip_with_quote", "head", {"ip": b'"192.0.2.1"'})
     _rejected("ip_empty", "head", {"ip": b"", "gap": b"", "request_id": b"1"})
     _rejected("ip_not_ascii", "head", {"ip": "\uff11\uff19\uff12.0.2.1".encode()})
@@ -541,13 +538,9 @@ def _address_categories() -> None:
         return rng.choice([_ipv4(198, 51, 100, rng.randrange(256)), _ipv6(_hex(v6), v6)])
 
     _skipped("excluded_v4", "excluded", lambda rng: _ipv4(198, 51, 100, rng.randrange(256)))
-    _skipped(
-        "excluded_v6", "excluded", lambda rng: {"ip": b"2001:db8:ffff:%x::1" % rng.randrange(9)}
-    )
+    _skipped("excluded_v6", "excluded", lambda rng: {"ip": b"2001:db8:ffff:%x::1" % rng.randrange(9)})
     _skipped("excluded_and_not_2xx", "status", lambda rng: own(rng) | {"status": b"404"})
-    _skipped(
-        "excluded_and_put", "operation", lambda rng: own(rng) | {"operation": b"REST.PUT.PART"}
-    )
+    _skipped("excluded_and_put", "operation", lambda rng: own(rng) | {"operation": b"REST.PUT.PART"})
     _rejected("excluded_and_bad_tail", "tail", lambda rng: own(rng) | {"tail": b"-  -"})
 
 
@@ -561,9 +554,7 @@ def _time_categories() -> None:
         _extracted("time_" + name, _at(when))
     _extracted(
         "time_any_month",
-        lambda rng: _at(
-            datetime(2025, rng.randint(1, 12), rng.randint(1, 28), 12, 0, 1, tzinfo=UTC)
-        ),
+        lambda rng: _at(datetime(2025, rng.randint(1, 12), rng.randint(1, 28), 12, 0, 1, tzinfo=UTC)),
     )
     for name, time in {
         "day_00": b"00/Jan/2025:00:00:00 +0000",
@@ -625,9 +616,7 @@ def _time_categories() -> None:
     _edited(
         "time_closed_in_agent",
         _rejection("time"),
-        lambda parts: unbracketed(
-            replace(parts, agent=b'"] 192.0.2.1 - ID REST.GET.OBJECT x"'), b"[", b""
-        ),
+        lambda parts: unbracketed(replace(parts, agent=b'"] 192.0.2.1 - ID REST.GET.OBJECT x"'), b"[", b""),
     )
 
 
@@ -811,9 +800,7 @@ def _uri_categories() -> None:
         "brackets": b'"GET /[01/Jan/2025:00:00:00 +0000] HTTP/1.1"',
     }.items():
         _extracted("uri_" + name, {"uri": uri})
-    _extracted(
-        "uri_quotes", lambda rng: {"uri": b'"GET /%s HTTP/1.1"' % _noise(rng, _QUOTE_PIECES)}
-    )
+    _extracted("uri_quotes", lambda rng: {"uri": b'"GET /%s HTTP/1.1"' % _noise(rng, _QUOTE_PIECES)})
     _extracted("uri_blanks", lambda rng: {"uri": b'"GET %s HTTP/1.1"' % _noise(rng, _SPACE_PIECES)})
     _extracted("uri_of_1_mb", {"uri": b'"GET /' + b"a%20" * 262_144 + b'"'}, huge=True)
     for name, uri in {
@@ -884,10 +871,7 @@ def _referer_and_agent_categories() -> None:
             _extracted(f"{field}_{kind}", noisy(field, pieces))
     _extracted(
         "quotes_everywhere",
-        lambda rng: {
-            name: b'"' + _noise(rng, _QUOTE_PIECES, 40) + b'"'
-            for name in ("uri", "referer", "agent")
-        },
+        lambda rng: {name: b'"' + _noise(rng, _QUOTE_PIECES, 40) + b'"' for name in ("uri", "referer", "agent")},
     )
     _extracted(
         "referer_agent_many_splits",
@@ -987,9 +971,7 @@ def _tail_of_dashes_is_a_block() -> None:
 
     fitting = b"- hostid - - - - - - host.example TLSv1.2"
     _rejected("tail_is_fitting_block", "ambiguous", quoted(tail=fitting))
-    _rejected(
-        "tail_is_fitting_block_of_numbers", "ambiguous", quoted(tail=b"404 Err 1 2 3 4 - - x")
-    )
+    _rejected("tail_is_fitting_block_of_numbers", "ambiguous", quoted(tail=b"404 Err 1 2 3 4 - - x"))
     _rejected("tail_is_ten_dashes", "ambiguous", quoted(tail=b" ".join([b"-"] * 10)))
     _skipped("tail_is_fitting_block_not_2xx", "status", quoted(tail=fitting, status=b"403"))
     _rejected(
@@ -1055,13 +1037,9 @@ def _forged_categories() -> None:
     spread("referer_bare_agent", lambda b: {"referer": b'"x' + b + b' "-" "y"', "agent": b"-"})
     spread("agent", lambda b: {"agent": b'"x' + b + b' "-" "y"'})
     spread("agent_bare_referer", lambda b: {"agent": b'"x' + b + b' - "y"'})
-    spread(
-        "agent_whole_with_tail", lambda b: {"agent": b'"x' + b + b' "-" "y" v host= SigV4 - - h"'}
-    )
+    spread("agent_whole_with_tail", lambda b: {"agent": b'"x' + b + b' "-" "y" v host= SigV4 - - h"'})
     spread("agent_from_start", lambda b: {"agent": b + b' "-" "y"'})
-    spread(
-        "agent_one_string_versionless", lambda b: {"agent": b'"x' + b + b' "y"', "tail": dash_tail}
-    )
+    spread("agent_one_string_versionless", lambda b: {"agent": b'"x' + b + b' "y"', "tail": dash_tail})
     # Six quotes, as an ordinary line has; with the first two even in their usual places.
     spread("referer_from_start_dash", lambda b: {"referer": b + b' - "'})
     spread("referer_from_start_versionless", lambda b: {"referer": b + b' "', "tail": dash_tail})
@@ -1072,9 +1050,7 @@ def _forged_categories() -> None:
     harmless("uri_short_block", lambda b: {"uri": b'"GET /k' + b[:-2] + b' "-" "x HTTP/1.1"'})
     harmless("uri_long_number", lambda b: {"uri": b'"GET /k' + b + b"0" * 18 + b' "-" "x"'})
     harmless("uri_tabs", lambda b: {"uri": b'"GET /k' + b.replace(b" ", b"\t") + b' "-" "x"'})
-    harmless(
-        "uri_two_blanks", lambda b: {"uri": b'"GET /k' + b.replace(b" -", b"  -") + b' "-" "x"'}
-    )
+    harmless("uri_two_blanks", lambda b: {"uri": b'"GET /k' + b.replace(b" -", b"  -") + b' "-" "x"'})
     harmless("uri_percent_encoded", lambda b: {"uri": b'"GET /k%22' + b[1:] + b' %22-%22 %22x"'})
     harmless("uri_bare", lambda b: {"uri": b"-", "agent": b'"x' + b + b' "-" "y"'})
     harmless("uri_bare_referer", lambda b: {"uri": b"-", "referer": b + b' - "'})
@@ -1337,9 +1313,7 @@ def _insert_at_quote(rng: random.Random, line: bytes) -> bytes:
     """Where a small change moves the borders of what the client wrote."""
     quotes = [index for index, byte in enumerate(line) if byte == 0x22] or [0]
     start = rng.choice(quotes) + rng.randint(0, 1)
-    piece = rng.choice(
-        [b'"', b" ", b' "', b'" ', b" -", b" 200 - 5 5 1 1 ", b'" 404 - - - - - "', b"x"]
-    )
+    piece = rng.choice([b'"', b" ", b' "', b'" ', b" -", b" 200 - 5 5 1 1 ", b'" 404 - - - - - "', b"x"])
     return line[:start] + piece + line[start:]
 
 

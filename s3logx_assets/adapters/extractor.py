@@ -356,6 +356,8 @@ class _Run:
                 self._answers.get(timeout=0.05)  # a thread may wait for room
             except queue.Empty:
                 continue
+        for process in self._processes:
+            process.close()
 
     def _guard(self, work: Callable[[Gawk, deque[int]], None], process: Gawk, fed: deque[int]) -> None:
         try:

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -63,7 +64,7 @@ class Gawk:
         # gawk's standard output has the size of a pipe's block otherwise, and that is 4 KiB.
         if (stdbuf := shutil.which("stdbuf")) is not None:
             command = [stdbuf, "-o", "64K", *command]
-        self._process = subprocess.Popen(  # noqa: S603 a list, no shell
+        self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -102,9 +103,15 @@ class Gawk:
             raise TransientError("gawk ended before its input did") from None
 
     def kill(self) -> None:
-        """Ends the process now."""
+        """Ends the process now, whatever it is doing."""
         self._process.kill()
         self._process.wait()
+
+    def close(self) -> None:
+        """Gives the pipes back, when no thread uses them any more."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):  # what was not written has no reader
+                pipe.close()  # type: ignore[union-attr]
 
     def reports(self) -> Iterator[Report]:
         """Every report until the process ends. Raises TransientError if it did not end well."""

@@ -127,7 +127,10 @@ def _write_parquet(stream: BinaryIO, table: pa.Table, record: Mapping[str, Any],
             places[name] = (stream.tell(), len(content))
             stream.write(content)
         writer.add_key_value_metadata(
-            {_RECORD: json.dumps(record, sort_keys=True).encode(), _SECTIONS: json.dumps(places, sort_keys=True).encode()}
+            {
+                _RECORD: json.dumps(record, sort_keys=True).encode(),
+                _SECTIONS: json.dumps(places, sort_keys=True).encode(),
+            }
         )
 
 

@@ -25,7 +25,9 @@ def _block(sealed: pa.ChunkedArray) -> AddressBlock:
     return np.frombuffer(array.buffers()[1], np.uint8).reshape(-1, 16)[array.offset : array.offset + len(array)]
 
 
-def _store(tools: Tools, asset: str, day: date, table: pa.Table, inputs: dict[str, str], metadata: dict[str, object]) -> Made:
+def _store(
+    tools: Tools, asset: str, day: date, table: pa.Table, inputs: dict[str, str], metadata: dict[str, object]
+) -> Made:
     version = table_digest(table)
     path = tools.private_store.write(asset, partition(day), table, {"data_version": version, "inputs": inputs})
     return Made(
@@ -58,7 +60,11 @@ def _ip_regions(tools: Tools, day: date) -> Made:
     columns = [indexes["ip_index"], *(found[name] for name in ("region", "method", "subdivision"))]
     table = pa.table(columns, schema=IP_REGIONS)
     regions = found.select(["region"]).append_column("requests", indexes["request_count"])
-    top = regions.group_by("region").aggregate([("requests", "sum")]).sort_by([("requests_sum", "descending"), ("region", "ascending")])
+    top = (
+        regions.group_by("region")
+        .aggregate([("requests", "sum")])
+        .sort_by([("requests_sum", "descending"), ("region", "ascending")])
+    )
     rows = zip(top["region"].to_pylist()[:_SHOWN], top["requests_sum"].to_pylist()[:_SHOWN], strict=True)
     metadata: dict[str, object] = {
         "regions": top.num_rows,

@@ -59,12 +59,13 @@ Step = Callable[[Tools, date], Made]
 @dataclass(frozen=True)
 class DailyAsset:
     """A daily asset: its spec, its checks, and how to make one date. `stream`, where given, makes many dates at once
-    and brings them in order, each with what was made or why not."""
+    and brings them in order, each with what was made or why not. `check` checks a date as it is stored."""
 
     spec: dg.AssetSpec
     make: Step
     checks: tuple[dg.AssetCheckSpec, ...] = ()
     stream: Callable[[Tools, Sequence[date]], Iterator[tuple[date, Made | S3logxError]]] | None = None
+    check: Callable[[Tools, date], tuple[CheckOutcome, ...]] | None = None
 
 
 def record_of(store: TableStore, asset: str, day: date) -> dict[str, Any]:
@@ -83,7 +84,9 @@ def inputs_of(store: TableStore, day: date, *assets: str) -> dict[str, str]:
     for asset, record in records.items():
         for source, version in record.get("inputs", {}).items():
             if versions.get(source, version) != version:
-                raise StoreError(f"{asset} of {day} was made from other {source} than the present; materialise it again")
+                raise StoreError(
+                    f"{asset} of {day} was made from other {source} than the present; materialise it again"
+                )
     return versions
 
 
@@ -116,8 +119,14 @@ def build_daily_assets(
         wanted = [asset for asset in assets if asset.spec.key in context.selected_asset_keys]
         days = [date.fromisoformat(key) for key in context.partition_keys]
         failures: dict[date, Exception] = {}
+        wanted_checks = set(context.selected_asset_check_keys)
+        for asset in assets:
+            if asset not in wanted and any(key.asset_key == asset.spec.key for key in wanted_checks):
+                yield from _rechecked(asset, tools, days, wanted_checks)
         for number, (day, outcome) in enumerate(_run(wanted, tools, days), start=1):
-            yield from _events(outcome.made, day, {key for key in context.selected_asset_check_keys})
+            for key, made in outcome.made:
+                yield _materialization(key, day, made)
+                yield from _evaluations(key, day, made.checks, wanted_checks)
             if outcome.error is not None:
                 failures[day] = outcome.error
                 context.log.error(f"{day}: {_reason(outcome.error)}")
@@ -164,26 +173,37 @@ def _through(steps: Sequence[DailyAsset], tools: Tools, day: date, outcome: _Out
         outcome.error = error
 
 
-def _events(
-    made: Sequence[tuple[dg.AssetKey, Made]], day: date, wanted_checks: set[dg.AssetCheckKey]
-) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
-    for key, item in made:
-        yield dg.AssetMaterialization(
-            key,
-            partition=day.isoformat(),
-            metadata=dict(item.metadata),
-            tags={"dagster/data_version": item.data_version},
-        )
-        for check in item.checks:
-            if dg.AssetCheckKey(key, check.name) in wanted_checks:
-                yield dg.AssetCheckEvaluation(
-                    asset_key=key,
-                    check_name=check.name,
-                    passed=check.passed,
-                    metadata=dict(check.metadata),
-                    severity=dg.AssetCheckSeverity.WARN if check.warning else dg.AssetCheckSeverity.ERROR,
-                    partition=day.isoformat(),
-                )
+def _materialization(key: dg.AssetKey, day: date, made: Made) -> dg.AssetMaterialization:
+    return dg.AssetMaterialization(
+        key,
+        partition=day.isoformat(),
+        metadata=dict(made.metadata),
+        tags={"dagster/data_version": made.data_version},
+    )
+
+
+def _evaluations(
+    key: dg.AssetKey, day: date, outcomes: Sequence[CheckOutcome], wanted: set[dg.AssetCheckKey]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    for outcome in outcomes:
+        if dg.AssetCheckKey(key, outcome.name) in wanted:
+            yield dg.AssetCheckEvaluation(
+                asset_key=key,
+                check_name=outcome.name,
+                passed=outcome.passed,
+                metadata=dict(outcome.metadata),
+                severity=dg.AssetCheckSeverity.WARN if outcome.warning else dg.AssetCheckSeverity.ERROR,
+                partition=day.isoformat(),
+            )
+
+
+def _rechecked(
+    asset: DailyAsset, tools: Tools, days: Sequence[date], wanted: set[dg.AssetCheckKey]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """The checks of dates that are stored already."""
+    for day in days:
+        if asset.check is not None and tools.private_store.record(asset.spec.key.to_user_string(), partition(day)):
+            yield from _evaluations(asset.spec.key, day, asset.check(tools, day), wanted)
 
 
 def _reason(error: Exception) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from s3logx_assets import checks
 from s3logx_assets.adapters.extractor import ExtractedDate
 from s3logx_assets.adapters.log_store import Listing
 from s3logx_assets.adapters.table_store import TableStore
@@ -53,14 +54,18 @@ def _refuse_to_shrink(tools: Tools) -> Callable[[date, Listing], S3logxError | N
     def refuse(day: date, listing: Listing) -> S3logxError | None:
         store = tools.private_store
         record = store.record(KEY, partition(day))
-        if record is None or tools.rules.settings.allow_shrink or record["listing"] == ledgers.listing_digest(listing.objects):
+        if (
+            record is None
+            or tools.rules.settings.allow_shrink
+            or record["listing"] == ledgers.listing_digest(listing.objects)
+        ):
             return None
         gone = set(ledger_of(store, day)["name"].to_pylist()) - {item.name for item in listing.objects}
         if not gone:
             return None
         return ShrinkError(
-            f"{len(gone)} log files of {day} that were extracted earlier are no longer in the source; the old partition "
-            "stands. Set S3LOGX_ALLOW_SHRINK=1 to extract the date without them"
+            f"{len(gone)} log files of {day} that were extracted earlier are no longer in the source; the old "
+            "partition stands. Set S3LOGX_ALLOW_SHRINK=1 to extract the date without them"
         )
 
     return refuse
@@ -68,9 +73,9 @@ def _refuse_to_shrink(tools: Tools) -> Callable[[date, Listing], S3logxError | N
 
 def _store(tools: Tools, done: ExtractedDate, key_id: str) -> Made:
     counts = ledgers.sum_of(done.ledger)
-    broken = ledgers.unaccounted(done.ledger)
-    if broken or done.rows.num_rows != counts["extracted"]:
-        raise ConservationError(f"{done.day}: the counts of {broken} files do not add up; the old partition stands")
+    subject = checks.Subject(done.day, done.rows, done.ledger, done.listing)
+    if not checks.conservation(subject).passed:
+        raise ConservationError(f"{done.day}: the counts of the log files do not add up; the old partition stands")
     version = table_digest(done.rows)
     record = {
         "data_version": version,
@@ -79,7 +84,7 @@ def _store(tools: Tools, done: ExtractedDate, key_id: str) -> Made:
         "key_id": key_id,
     }
     path = tools.private_store.write(KEY, partition(done.day), done.rows, record, {"ledger": _serialized(done.ledger)})
-    return Made(version, _metadata(done, counts, path), _checks(tools, done, counts))
+    return Made(version, _metadata(done, counts, path), _evaluate(tools, subject))
 
 
 def _serialized(ledger: pa.Table) -> bytes:
@@ -109,14 +114,18 @@ def _metadata(done: ExtractedDate, counts: dict[str, int], path: object) -> dict
     return metadata
 
 
-def _checks(tools: Tools, done: ExtractedDate, counts: dict[str, int]) -> tuple[CheckOutcome, ...]:
-    records = counts["records"]
-    rejected = sum(count for name, count in counts.items() if name.startswith("rejected_"))
-    share = rejected / records if records else 0.0
-    limit = tools.rules.settings.rejected_share
-    return (
-        CheckOutcome("conservation", True, {name: counts[name] for name in ("files", "records", "extracted")}, warning=False),
-        CheckOutcome("rejected_share", share <= limit, {"share": share, "limit": limit, "rejected": rejected}),
+def _check(tools: Tools, day: date) -> tuple[CheckOutcome, ...]:
+    """The checks of a date as it is stored, against the source as it is now."""
+    ((_, listing),) = tools.log_store.listings([day])
+    rows = tools.private_store.read(KEY, partition(day))
+    return _evaluate(tools, checks.Subject(day, rows, ledger_of(tools.private_store, day), listing))
+
+
+def _evaluate(tools: Tools, subject: checks.Subject) -> tuple[CheckOutcome, ...]:
+    settings = tools.rules.settings
+    sealer = tools.keyring.sealer(tools.log)
+    return checks.evaluate(
+        subject, tools.private_store, tools.log_store, sealer, settings.first_date, settings.rejected_share
     )
 
 
@@ -125,19 +134,10 @@ EXTRACTED_LOGS = DailyAsset(
         KEY,
         group_name="extract",
         kinds={"gawk", "parquet"},
-        description="One row per successful GET of a log date, addresses sealed, and the ledger of the log files it came from.",
+        description="One row per successful GET of a log date, addresses sealed, and the ledger of its log files.",
     ),
     make=_make,
     stream=_stream,
-    checks=(
-        dg.AssetCheckSpec(
-            "conservation",
-            asset=KEY,
-            blocking=True,
-            description="Every record of every log file is extracted, skipped, rejected or a duplicate; else nothing is stored.",
-        ),
-        dg.AssetCheckSpec(
-            "rejected_share", asset=KEY, description="Few records are rejected: at most the share S3LOGX_REJECTED_SHARE."
-        ),
-    ),
+    checks=checks.SPECS,
+    check=_check,
 )

@@ -142,7 +142,9 @@ def _store_totals(store: TableStore, scope: str, table: pa.Table, inputs: dict[s
     version = table_digest(table)
     path = store.write(TOTALS, scope_partition(scope), table, {"data_version": version, "inputs": inputs})
     (row,) = table.to_pylist()
-    figures = {name: str(value) if isinstance(value, date) else value for name, value in row.items() if value is not None}
+    figures = {
+        name: str(value) if isinstance(value, date) else value for name, value in row.items() if value is not None
+    }
     schema = {"dagster/column_schema": column_schema(table.schema), "dagster/uri": str(path)}
     return _event(TOTALS, scope, version, {"dagster/partition_row_count": 1, **figures, **schema})
 

@@ -48,12 +48,7 @@ _CONVERT = pa.csv.ConvertOptions(
     check_utf8=False,  # the program emits no key that is not UTF-8
     timestamp_parsers=[pa.csv.ISO8601],
 )
-ROWS = pa.schema(
-    [
-        (name, pa.uint64() if name == "request_id" else kind)
-        for name, kind in _KEPT.items()
-    ]
-)
+ROWS = pa.schema([(name, pa.uint64() if name == "request_id" else kind) for name, kind in _KEPT.items()])
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: spreads neighbouring values
 _EPOCH_BITS = 38  # seconds up to the year 9999
@@ -77,7 +72,7 @@ def parse_rows(rows: memoryview | bytes) -> pa.Table:
 
 
 def _hash_strings(strings: pa.StringArray) -> NDArray[np.uint64]:
-    """A 64-bit hash of each string. Request IDs have 16 characters, so that two words hold one; others take the detour."""
+    """A 64-bit hash of each string. A request ID has 16 characters, so two words hold it; others take the detour."""
     offsets = np.frombuffer(strings.buffers()[1], np.int32)[strings.offset : strings.offset + len(strings) + 1]
     data = np.frombuffer(strings.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
     if (np.diff(offsets) == 16).all():
@@ -121,11 +116,8 @@ def gather(
 ) -> tuple[DateRows, NDArray[np.int32]]:
     """The rows of a date from its chunks and, for each chunk, the file number of each row; and apart from them the
     file number of each row that was left out because `is_excluded` said so of its address as logged."""
-    table = pa.concat_tables(chunks) if chunks else ROWS.empty_table()
-    table = table.unify_dictionaries().combine_chunks()
-    columns = {name: table[name].chunk(0) if table.num_rows else None for name in ROWS.names}
-    if not table.num_rows:
-        columns = {field.name: pa.array([], field.type) for field in ROWS}
+    table = pa.concat_tables(chunks).unify_dictionaries().combine_chunks() if chunks else ROWS.empty_table()
+    columns = {item.name: table[item.name].chunk(0) if chunks else pa.array([], item.type) for item in ROWS}
     texts: list[str] = columns["address"].dictionary.to_pylist()
     codes = _numpy(columns["address"].indices).astype(np.int32, copy=False)
     recode = np.cumsum([text != "-" for text in texts], dtype=np.int32) - 1

@@ -60,9 +60,7 @@ _TIME = re.compile(rb"([0-9]{2})/([A-Za-z]{3})/([0-9]{4}):([0-9]{2}):([0-9]{2}):
 _NOT_IN_KEY = re.compile(rb'[\x00-\x20"\x7f]')
 _BLOCK = (
     rb" (?P<status>[1-5][0-9]{2}|-) (?:-|[A-Za-z][A-Za-z0-9_.]{0,99})"
-    rb" (?P<sent>%(number)b) (?P<size>%(number)b) %(number)b %(number)b"
-    % {b"number": _NUMBER}
-    + _BOUNDARY
+    rb" (?P<sent>%(number)b) (?P<size>%(number)b) %(number)b %(number)b" % {b"number": _NUMBER} + _BOUNDARY
 )
 _DASH_PLACE = re.compile(b"-" + _BLOCK)
 _QUOTE_PLACE = re.compile(b'"' + _BLOCK)

@@ -30,7 +30,7 @@ def derive(master: bytes, info: bytes, length: int) -> bytes:
 
 
 class Sealer:
-    """Seals and indexes address blocks under one master secret of 32 bytes. Raises MasterKeyError for another length."""
+    """Seals and indexes address blocks under one master secret of 32 bytes; MasterKeyError for another length."""
 
     def __init__(self, master: bytes) -> None:
         if len(master) != MASTER_KEY_BYTES:

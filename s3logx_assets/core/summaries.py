@@ -50,9 +50,7 @@ class ScopeTables:
         return tuple(field.name for field in fields(cls))
 
 
-def summarise(
-    usage: Iterable[pa.Table], scopes: Collection[str], settled_until: date
-) -> dict[str, ScopeTables]:
+def summarise(usage: Iterable[pa.Table], scopes: Collection[str], settled_until: date) -> dict[str, ScopeTables]:
     """The tables of each requested scope over DAILY_USAGE tables, in whatever order they come.
 
     Text columns may be dictionary-encoded, in all tables alike; that is faster. Rows with an
@@ -75,19 +73,16 @@ def summarise(
         late.append(_later(rows.append_column("scope", pa.array(scope)), settled_until))
 
     kinds = (by_day, by_asset, by_region, requesters)
-    split = zip(*(kind.by_scope(len(datasets)) for kind in kinds), strict=True)
-    provisional = _provisional(late, len(datasets))
-    result = {
-        scope: ScopeTables(*tables, provisional[number])
-        for number, (scope, tables) in enumerate(zip(datasets, split, strict=True))
-    }
+    *provisional, provisional_of_all = _provisional(late, len(datasets))
+    split = zip(*(kind.by_scope(len(datasets)) for kind in kinds), provisional, strict=True)
+    result = {scope: ScopeTables(*tables) for scope, tables in zip(datasets, split, strict=True)}
     if ARCHIVE in scopes:
         result[ARCHIVE] = ScopeTables(
             by_day=by_day.overall(),
             by_asset=BY_ASSET.empty_table(),
             by_region=by_region.overall(),
             requesters=requesters.overall(),
-            provisional=provisional[-1],
+            provisional=provisional_of_all,
         )
     return {scope: result[scope] for scope in sorted(result)}
 
@@ -262,7 +257,9 @@ def _provisional(late: list[pa.Table], scope_count: int) -> list[pa.Table]:
     keys, counts = PROVISIONAL.names[:3], PROVISIONAL.names[3:]
     rows = pa.concat_tables(late)
     texts = [rows[name].cast(pa.string()) for name in ("asset_path", "region")]
-    rows = pa.table([rows["scope"], rows["event_date"], *texts, *(rows[name] for name in counts)], ["scope", *keys, *counts])
+    rows = pa.table(
+        [rows["scope"], rows["event_date"], *texts, *(rows[name] for name in counts)], ["scope", *keys, *counts]
+    )
     each = _grouped(rows, ["scope", *keys], counts)
     bounds = np.searchsorted(each["scope"].to_numpy(), np.arange(scope_count + 1)).tolist()
     tables = [each.slice(a, b - a).drop_columns(["scope"]).cast(PROVISIONAL) for a, b in pairwise(bounds)]

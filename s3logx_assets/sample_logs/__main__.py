@@ -33,9 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     default = SampleSpec()
     parser.add_argument("out", type=Path, metavar="OUT_FOLDER")
     parser.add_argument("--seed", type=int, help=f"default {default.seed}")
-    parser.add_argument(
-        "--first-date", type=date.fromisoformat, help=f"YYYY-MM-DD, default {default.first_date}"
-    )
+    parser.add_argument("--first-date", type=date.fromisoformat, help=f"YYYY-MM-DD, default {default.first_date}")
     parser.add_argument("--days", type=int, help=f"days of events, default {default.days}")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--lines", type=int, help=f"lines in all, default {default.lines}")
@@ -67,9 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help=f"{UPSTREAM_BENCHMARK.files} tiny files over {UPSTREAM_BENCHMARK.days} dates",
     )
-    parser.add_argument(
-        "--force", action="store_true", help="add to a folder that holds something else"
-    )
+    parser.add_argument("--force", action="store_true", help="add to a folder that holds something else")
     return parser
 
 

@@ -120,16 +120,11 @@ def build_catalogue(seed: int, datasets: int) -> Catalogue:
         paths=paths,
         sizes=np.array(sizes, dtype=np.int64),
         key_steps=np.concatenate(steps),
-        get_requests=pieces(
-            b' REST.GET.OBJECT %b "GET /%b' % pair for pair in zip(logged, paths, strict=True)
-        ),
-        head_requests=pieces(
-            b' REST.HEAD.OBJECT %b "HEAD /%b' % pair for pair in zip(logged, paths, strict=True)
-        ),
+        get_requests=pieces(b' REST.GET.OBJECT %b "GET /%b' % pair for pair in zip(logged, paths, strict=True)),
+        head_requests=pieces(b' REST.HEAD.OBJECT %b "HEAD /%b' % pair for pair in zip(logged, paths, strict=True)),
         ok_blocks=pieces(b"200 - %d %d " % (size, size) for size in sizes),
         versions=pieces(
-            text if versioned_key else b" -"
-            for text, versioned_key in zip(versioned, has_version, strict=True)
+            text if versioned_key else b" -" for text, versioned_key in zip(versioned, has_version, strict=True)
         ),
         missing_requests=_missing_requests(paths, rng),
     )
@@ -148,9 +143,7 @@ def _missing_requests(paths: list[bytes], rng: np.random.Generator) -> Pieces:
         path = paths[position]
         stem, _, last = path.rpartition(b"/")
         missing.append(stem + b"/9" + last if b".zarr/" in path else path + b".old")
-    return pieces(
-        b' REST.GET.OBJECT %b "GET /%b' % (path.replace(b"%", b"%25"), path) for path in missing
-    )
+    return pieces(b' REST.GET.OBJECT %b "GET /%b' % (path.replace(b"%", b"%25"), path) for path in missing)
 
 
 def _skewed_size(rng: np.random.Generator, typical: int, spread: float) -> int:
@@ -176,9 +169,7 @@ def _bids_keys(name: str, scale: float, rng: np.random.Generator) -> Iterator[tu
     task = ("rest", "nback", "faces", "effortmixedgambles", "music")[int(rng.random() * 5)]
     for subject in range(1, 2 + int(18 * scale)):
         for session in range(1, sessions + 1):
-            ses, in_ses = (
-                ("", "") if sessions == 1 else (f"_ses-{session:02d}", f"/ses-{session:02d}")
-            )
+            ses, in_ses = ("", "") if sessions == 1 else (f"_ses-{session:02d}", f"/ses-{session:02d}")
             stem = f"sub-{subject:02d}{ses}"
             root = f"{name}/sub-{subject:02d}{in_ses}"
             if electric:
@@ -228,9 +219,7 @@ def _zarr_keys(name: str, scale: float, rng: np.random.Generator) -> Iterator[tu
             side = 8 >> level
             for y in range(side):
                 for x in range(side):
-                    chunk = (
-                        f"{store}/{level}/0/{y}/{x}" if subject % 2 else f"{store}/{level}/{y}.{x}"
-                    )
+                    chunk = f"{store}/{level}/0/{y}/{x}" if subject % 2 else f"{store}/{level}/{y}.{x}"
                     yield chunk, size(400_000, 0.7)
 
 

@@ -70,14 +70,8 @@ PROGRAM_NAMES: Final = tuple(_PROGRAMS)
 _CHROME = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{}.0.0.0 Safari/537.36"
 _AGENTS: Final[dict[str, tuple[str, ...]]] = {
     "browser": (
-        *(
-            f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {_CHROME.format(n)}"
-            for n in (131, 132, 133)
-        ),
-        *(
-            f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {_CHROME.format(n)}"
-            for n in (130, 133)
-        ),
+        *(f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {_CHROME.format(n)}" for n in (131, 132, 133)),
+        *(f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {_CHROME.format(n)}" for n in (130, 133)),
         "Mozilla/5.0 (X11; Linux x86_64; rv:135.0) Gecko/20100101 Firefox/135.0",
         "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko)"
         " Version/18.2 Safari/605.1.15",
@@ -87,8 +81,7 @@ _AGENTS: Final[dict[str, tuple[str, ...]]] = {
         "aws-cli/2.22.35 md/awscrt#0.23.4 ua/2.0 os/linux#6.8.0-51-generic md/arch#x86_64"
         " lang/python#3.12.6 md/pyimpl#CPython md/prompt#off md/command#s3.sync",
         "aws-cli/1.37.4 md/Botocore#1.36.4 ua/2.0 os/linux#5.15.0 lang/python#3.10.12",
-        "Boto3/1.36.11 md/Botocore#1.36.11 ua/2.0 os/macos#24.2.0 md/arch#arm64"
-        " lang/python#3.11.9 Resource",
+        "Boto3/1.36.11 md/Botocore#1.36.11 ua/2.0 os/macos#24.2.0 md/arch#arm64 lang/python#3.11.9 Resource",
         "Boto3/1.21.19 Python/3.9.10 Linux/4.4.0-1104-aws Botocore/1.24.19 Resource",
         "rclone/v1.68.2",
         "S3A 3.4.1, aws-sdk-java/2.24.6 Linux/5.10 OpenJDK_64-Bit_Server_VM/17.0.13",
@@ -99,8 +92,7 @@ _AGENTS: Final[dict[str, tuple[str, ...]]] = {
         "DataLad/1.1.4 python-requests/2.32.3",
     ),
     "stream": (
-        "aiobotocore/2.17.0 md/Botocore#1.35.93 ua/2.0 os/linux#6.1 md/arch#x86_64"
-        " lang/python#3.11.11",
+        "aiobotocore/2.17.0 md/Botocore#1.35.93 ua/2.0 os/linux#6.1 md/arch#x86_64 lang/python#3.11.11",
         "Python/3.12 aiohttp/3.11.11",
         "python-requests/2.32.3",
         "libhdf5/1.14.5 (ros3 VFD)",
@@ -109,15 +101,13 @@ _AGENTS: Final[dict[str, tuple[str, ...]]] = {
     "viewer": (
         f"Mozilla/5.0 (X11; Linux x86_64) {_CHROME.format(131)}",
         f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {_CHROME.format(133)}",
-        "Mozilla/5.0 (iPad; CPU OS 17_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)"
-        " Mobile/15E148",
+        "Mozilla/5.0 (iPad; CPU OS 17_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148",
     ),
     "fetch": ("curl/8.9.1", "Wget/1.21.4", "curl/7.81.0", "axel/2.17.11 (Linux)", "R (4.4.2)", "-"),
     "crawler": (
         "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
         "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)",
-        "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2;"
-        " +https://openai.com/gptbot)",
+        "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2; +https://openai.com/gptbot)",
         "CCBot/2.0 (https://commoncrawl.org/faq/)",
         "Go-http-client/1.1",
     ),
@@ -256,8 +246,7 @@ def build_clients(seed: int, count: int, catalogue: Catalogue) -> Clients:
     signed_tails: list[bytes] = []
     programs = np.empty(count, dtype=np.int64)
     program_steps = {
-        name: np.cumsum(np.array(weights) / sum(weights))
-        for name, weights in _PROGRAMS_OF_NETWORK.items()
+        name: np.cumsum(np.array(weights) / sum(weights)) for name, weights in _PROGRAMS_OF_NETWORK.items()
     }
     last_in: dict[bytes, bytes] = {}
     uniform = rng.random((count, 12))
@@ -317,15 +306,11 @@ def _parse_networks(text: str) -> list[tuple[bytes, int, bytes]]:
     for entry in text.split():
         cidr, _, region = entry.partition("=")
         network = ip_network(cidr)
-        networks.append(
-            (network.network_address.packed, network.prefixlen, region.encode("ascii") or b"-")
-        )
+        networks.append((network.network_address.packed, network.prefixlen, region.encode("ascii") or b"-"))
     return networks
 
 
-def _random_host(
-    prefix: bytes, bits: int, uniform: npt.NDArray[np.float64], last: bytes | None
-) -> bytes:
+def _random_host(prefix: bytes, bits: int, uniform: npt.NDArray[np.float64], last: bytes | None) -> bytes:
     """A host of the network, given as packed bytes; now and then one beside the `last` chosen.
 
     Beside means the same address for IPv4 (many behind one gateway), the same /64 for IPv6 (one
@@ -346,9 +331,7 @@ def _random_host(
     return network.to_bytes(8, "big") + shares[2].to_bytes(4, "big") + shares[3].to_bytes(4, "big")
 
 
-def _choose_favourites(
-    family_weights: npt.NDArray[np.float64], catalogue: Catalogue, rng: np.random.Generator
-) -> Ints:
+def _choose_favourites(family_weights: npt.NDArray[np.float64], catalogue: Catalogue, rng: np.random.Generator) -> Ints:
     """Three datasets for each client, popular ones first, of the families that it comes for."""
     popularity = np.diff(catalogue.dataset_steps, prepend=0.0)
     weights = family_weights[:, catalogue.family] * popularity

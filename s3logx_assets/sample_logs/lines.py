@@ -69,9 +69,7 @@ FAILED_GETS: Final = (
 # They bring a tail of their own.
 _NEVER_OLD: Final = (Kind.SIGNED, Kind.PUT, Kind.EXPIRE, Kind.BATCH_DELETE, Kind.INTERNAL_GET)
 
-_HTTP_VERSIONS: Final = pieces(
-    (b' HTTP/1.1" ', b' HTTP/1.0" ', b' HTTP/2.0" ', b' HTTP/2" ', b'" ')
-)
+_HTTP_VERSIONS: Final = pieces((b' HTTP/1.1" ', b' HTTP/1.0" ', b' HTTP/2.0" ', b' HTTP/2" ', b'" '))
 _HTTP_STEPS: Final = np.array([0.965, 0.972, 0.985, 0.994, 1.0])
 # Fields in all: 24 to 27, and the old 18, which end before the host ID.
 _TAIL_STEPS: Final = np.array([0.04, 0.12, 0.45, 0.992, 1.0])
@@ -88,20 +86,15 @@ _OTHER_REQUESTS: Final = pieces(
 _ERROR_BLOCKS: Final = pieces((b"503 SlowDown 384 - ", b"500 InternalError 282 - "))
 _MISSING_BLOCKS: Final = pieces(b"404 NoSuchKey %d - " % size for size in range(271, 331))
 _WEBSITE_BLOCKS: Final = pieces((b"200 - 5120 5120 ", b"304 - - 5120 ", b"404 NoSuchKey 346 - "))
-_INTERNAL_SOURCES: Final = pieces(
-    (b"- svc:s3.amazonaws.com ", b"- arn:aws:iam::%b:role/replication " % ACCOUNT)
-)
+_INTERNAL_SOURCES: Final = pieces((b"- svc:s3.amazonaws.com ", b"- arn:aws:iam::%b:role/replication " % ACCOUNT))
 _INTERNAL_TAIL: Final = b" SigV4 - AuthHeader %b.s3.amazonaws.com - - - -\n" % BUCKET
 _ARCHIVE_SOURCES: Final = pieces(
-    b"18.216.%d.%d arn:aws:iam::%b:user/archive-api " % (host, host * 3, ACCOUNT)
-    for host in (17, 42, 71)
+    b"18.216.%d.%d arn:aws:iam::%b:user/archive-api " % (host, host * 3, ACCOUNT) for host in (17, 42, 71)
 )
-_ARCHIVE_AGENT: Final = (
-    b'"-" "Boto3/1.36.11 md/Botocore#1.36.11 ua/2.0 os/linux#6.8.0 lang/python#3.12.8"'
-)
-_ARCHIVE_TAIL: Final = (
-    b" SigV4 TLS_AES_128_GCM_SHA256 AuthHeader %b.s3.amazonaws.com TLSv1.3 - - %b\n"
-    % (BUCKET, BUCKET_REGION)
+_ARCHIVE_AGENT: Final = b'"-" "Boto3/1.36.11 md/Botocore#1.36.11 ua/2.0 os/linux#6.8.0 lang/python#3.12.8"'
+_ARCHIVE_TAIL: Final = b" SigV4 TLS_AES_128_GCM_SHA256 AuthHeader %b.s3.amazonaws.com TLSv1.3 - - %b\n" % (
+    BUCKET,
+    BUCKET_REGION,
 )
 
 
@@ -150,9 +143,7 @@ class LineWriter:
         parts[:, _AGENT] = clients.agents[requests.clients]
         parts[:, _OBJECT_VERSION] = catalogue.versions[requests.keys]
         parts[:, _HOST_ID] = random_texts(rng, count, 75, BASE64_LETTERS, b" ", b"=")
-        parts[:, _TAIL] = clients.tails[
-            requests.clients, np.minimum(tail_kind, len(TAIL_LENGTHS) - 1)
-        ]
+        parts[:, _TAIL] = clients.tails[requests.clients, np.minimum(tail_kind, len(TAIL_LENGTHS) - 1)]
         is_old = (tail_kind == len(TAIL_LENGTHS)) & ~np.isin(requests.kinds, _NEVER_OLD)
         parts[is_old, _HOST_ID] = b""
         parts[is_old, _TAIL] = b"\n"
@@ -216,9 +207,8 @@ class LineWriter:
             name = self._catalogue.paths[requests.keys[row]].rpartition(b"/")[2]
             # One in three has raw quotes in the request line, as browsers send it.
             quote = b'"' if detail[row] < 0.33 else b"%22"
-            parts[row, _QUERY] = (
-                b"?response-content-disposition=attachment%%3B%%20filename%%3D%b"
-                % (quote + name + quote + b"&" + query + signature)
+            parts[row, _QUERY] = b"?response-content-disposition=attachment%%3B%%20filename%%3D%b" % (
+                quote + name + quote + b"&" + query + signature
             )
         parts[signed, _TAIL] = self._clients.signed_tails[requests.clients[signed]]
 
@@ -248,9 +238,7 @@ class LineWriter:
         catalogue = self._catalogue
         head = requests.of_kind(Kind.HEAD)
         parts[head, _REQUEST] = catalogue.head_requests[requests.keys[head]]
-        parts[head, _BLOCK] = [
-            b"200 - - %d " % size for size in catalogue.sizes[requests.keys[head]]
-        ]
+        parts[head, _BLOCK] = [b"200 - - %d " % size for size in catalogue.sizes[requests.keys[head]]]
         missed = requests.of_kind(Kind.HEAD_MISSING)
         parts[missed, _REQUEST] = [
             b' REST.HEAD.OBJECT %b.old "HEAD /%b.old' % (catalogue.keys[n], catalogue.paths[n])
@@ -263,13 +251,9 @@ class LineWriter:
             % catalogue.paths[n].partition(b"/")[0]
             for n in requests.keys[listed]
         ]
-        parts[listed, _BLOCK] = [
-            b"200 - %d - " % (400 + share * 240_000) for share in detail[listed]
-        ]
+        parts[listed, _BLOCK] = [b"200 - %d - " % (400 + share * 240_000) for share in detail[listed]]
         other = requests.of_kind(Kind.OTHER)
-        parts[other, _REQUEST] = _OTHER_REQUESTS[
-            (detail[other] * len(_OTHER_REQUESTS)).astype(np.int64)
-        ]
+        parts[other, _REQUEST] = _OTHER_REQUESTS[(detail[other] * len(_OTHER_REQUESTS)).astype(np.int64)]
         parts[other, _BLOCK] = b"403 AccessDenied 243 - "
         for rows in (missed, listed, other):
             parts[rows, _OBJECT_VERSION] = b" -"
@@ -288,14 +272,10 @@ class LineWriter:
             parts[rows, _SOURCE] = _ARCHIVE_SOURCES[(detail[rows] * 3).astype(np.int64)]
             parts[rows, _TAIL] = _ARCHIVE_TAIL
         parts[put, _AGENT] = _ARCHIVE_AGENT
-        parts[put, _REQUEST] = [
-            b' REST.PUT.OBJECT %b "PUT /%b' % (keys[n], paths[n]) for n in requests.keys[put]
-        ]
+        parts[put, _REQUEST] = [b' REST.PUT.OBJECT %b "PUT /%b' % (keys[n], paths[n]) for n in requests.keys[put]]
         parts[put, _BLOCK] = [b"200 - - %d " % size for size in sizes[requests.keys[put]]]
         parts[deleted, _AGENT] = b"- -"
-        parts[deleted, _REQUEST] = [
-            b" BATCH.DELETE.OBJECT %b - " % keys[n] for n in requests.keys[deleted]
-        ]
+        parts[deleted, _REQUEST] = [b" BATCH.DELETE.OBJECT %b - " % keys[n] for n in requests.keys[deleted]]
         parts[deleted, _VERSION] = b""
         parts[deleted, _BLOCK] = [b"204 - - %d " % size for size in sizes[requests.keys[deleted]]]
 
@@ -307,14 +287,10 @@ class LineWriter:
             parts[rows, _VERSION] = b""
             parts[rows, _AGENT] = b'"-" "-"'
         parts[fetched, _SOURCE] = _INTERNAL_SOURCES[(detail[fetched] * 2).astype(np.int64)]
-        parts[fetched, _REQUEST] = [
-            b" REST.GET.OBJECT %b - " % keys[n] for n in requests.keys[fetched]
-        ]
+        parts[fetched, _REQUEST] = [b" REST.GET.OBJECT %b - " % keys[n] for n in requests.keys[fetched]]
         parts[fetched, _TAIL] = _INTERNAL_TAIL
         parts[expired, _SOURCE] = b"- AmazonS3 "
-        parts[expired, _REQUEST] = [
-            b' S3.EXPIRE.OBJECT %b "-" ' % keys[n] for n in requests.keys[expired]
-        ]
+        parts[expired, _REQUEST] = [b' S3.EXPIRE.OBJECT %b "-" ' % keys[n] for n in requests.keys[expired]]
         parts[expired, _BLOCK] = [b"- - - %d " % size for size in sizes[requests.keys[expired]]]
         parts[expired, _TAIL] = b" - - - - - - - -\n"
 
@@ -328,8 +304,7 @@ def split_ends(line: Pieces) -> tuple[bytes, bytes]:
 def _times_of_day() -> Pieces:
     """`hh:mm:ss +0000] ` for each second."""
     return pieces(
-        b"%02d:%02d:%02d +0000] " % (second // 3600, second // 60 % 60, second % 60)
-        for second in range(86_400)
+        b"%02d:%02d:%02d +0000] " % (second // 3600, second // 60 % 60, second % 60) for second in range(86_400)
     )
 
 

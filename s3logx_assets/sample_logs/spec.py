@@ -55,9 +55,7 @@ class SampleSpec:
         if self.seed < 0:
             raise SettingsError(f"sample logs: seed is {self.seed}, must be 0 or more")
         if self.layout not in LAYOUTS:
-            raise SettingsError(
-                f"sample logs: layout is {self.layout!r}, must be one of {', '.join(LAYOUTS)}"
-            )
+            raise SettingsError(f"sample logs: layout is {self.layout!r}, must be one of {', '.join(LAYOUTS)}")
         if self.file_days is not None and not (self.plain and self.days == 1):
             raise SettingsError("sample logs: file_days needs plain and a single day of events")
 

@@ -46,9 +46,7 @@ class Traffic:
     `late` events lag behind their delivery: minutes mostly, for a few lines days.
     """
 
-    def __init__(
-        self, seed: int, first_date: date, lines_of_day: list[int], datasets: int, late: bool
-    ) -> None:
+    def __init__(self, seed: int, first_date: date, lines_of_day: list[int], datasets: int, late: bool) -> None:
         self._seed = seed
         self._first_date = first_date
         self._lines_of_day = lines_of_day

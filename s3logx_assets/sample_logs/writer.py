@@ -59,9 +59,7 @@ class SampleWriter:
         self._spec = spec
         self._out = out
         self._lines = _lines_of_day(spec)
-        self._traffic = Traffic(
-            spec.seed, spec.first_date, self._lines, spec.datasets, late=not spec.plain
-        )
+        self._traffic = Traffic(spec.seed, spec.first_date, self._lines, spec.datasets, late=not spec.plain)
         self._files = self._files_of_day()
         self._hard = {} if spec.plain else self._place_hard_lines()
         self._folders: set[Path] = set()
@@ -143,9 +141,7 @@ class SampleWriter:
             self._kinds += np.bincount(kinds[is_ordinary], minlength=len(Kind))
             yield chunk.parts
 
-    def _harden(
-        self, chunk: Chunk, row: int, name: str, is_ordinary: npt.NDArray[np.bool_]
-    ) -> bool:
+    def _harden(self, chunk: Chunk, row: int, name: str, is_ordinary: npt.NDArray[np.bool_]) -> bool:
         """Put the hard line in the place of `row`; False if there is nothing to make it of."""
         if name == DUPLICATE_LINE:
             downloads = (chunk.requests.kinds[:row] == Kind.OK) & is_ordinary[:row]

@@ -140,9 +140,7 @@ HONEST_RESTS = [
     st.sampled_from(HONEST_RESTS),
     st.lists(st.tuples(st.integers(0, 99), st.sampled_from(PIECES)), max_size=8),
 )
-def test_every_split_of_quotes_is_judged_as_brute_force_does(
-    rest: bytes, insertions: list[tuple[int, bytes]]
-) -> None:
+def test_every_split_of_quotes_is_judged_as_brute_force_does(rest: bytes, insertions: list[tuple[int, bytes]]) -> None:
     for at, piece in insertions:
         rest = rest[:at] + piece + rest[at:]
     assert as_expected(parse_record(HEAD + rest)).reason == judge_by_brute_force(rest)

@@ -45,9 +45,7 @@ cutoffs = st.integers(-1, 4).map(lambda days: FIRST + timedelta(days))
 
 
 def tables_of(scope_tables: ScopeTables) -> list[pa.Table]:
-    return [
-        getattr(scope_tables, name) for name in ("by_day", "by_asset", "by_region", "requesters")
-    ]
+    return [getattr(scope_tables, name) for name in ("by_day", "by_asset", "by_region", "requesters")]
 
 
 def digests(result: dict[str, ScopeTables]) -> dict[str, list[str]]:
@@ -61,10 +59,7 @@ def sums(table: pa.Table) -> list[int]:
 def slow_table(rows: list[dict[str, Any]], column: str) -> list[list[Any]]:
     values = {row[column] for row in rows}
     ordered = sorted(values, key=lambda value: value.encode() if isinstance(value, str) else value)
-    return [
-        [value, *(sum(row[name] for row in rows if row[column] == value) for name in COUNTS)]
-        for value in ordered
-    ]
+    return [[value, *(sum(row[name] for row in rows if row[column] == value) for name in COUNTS)] for value in ordered]
 
 
 @quick
@@ -122,9 +117,7 @@ def test_order_of_dates_and_rows_chunks_batches_and_encodings_change_no_byte(
     usual = summaries._ROWS_AT_ONCE
     summaries._ROWS_AT_ONCE = rows_at_once
     try:
-        after = digests(
-            summarise(iter(shuffled), [*reversed(SCOPES), SCOPES[0]], FIRST + timedelta(2))
-        )
+        after = digests(summarise(iter(shuffled), [*reversed(SCOPES), SCOPES[0]], FIRST + timedelta(2)))
     finally:
         summaries._ROWS_AT_ONCE = usual
     assert list(after) == list(before)

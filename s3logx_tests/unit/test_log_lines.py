@@ -112,12 +112,8 @@ DEFECTS: list[tuple[Skipped | Rejected, tuple[bytes, bytes]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("outcome", "defect"), DEFECTS, ids=[str(outcome) for outcome, _ in DEFECTS]
-)
-def test_each_defect_alone_has_its_outcome(
-    outcome: Skipped | Rejected, defect: tuple[bytes, bytes]
-) -> None:
+@pytest.mark.parametrize(("outcome", "defect"), DEFECTS, ids=[str(outcome) for outcome, _ in DEFECTS])
+def test_each_defect_alone_has_its_outcome(outcome: Skipped | Rejected, defect: tuple[bytes, bytes]) -> None:
     assert parse_record(changed(defect)) == outcome
 
 

@@ -53,10 +53,7 @@ def log_files(folder: Path) -> list[Path]:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[bytes, float]]:
-    return {
-        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime)
-        for path in log_files(folder)
-    }
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime) for path in log_files(folder)}
 
 
 def all_lines(folder: Path) -> list[bytes]:
@@ -276,9 +273,7 @@ def test_odd_files_are_there_by_default_and_not_in_plain(
     raw = [path.read_bytes() for path in log_files(folder)]
     assert summary.odd_files["gzip"] == sum(c.startswith(b"\x1f\x8b") for c in raw) > 0
     assert summary.odd_files["duplicate"] == len(raw) - len(set(raw)) == 1
-    assert summary.odd_files["unended"] == sum(
-        not c.endswith(b"\n") for c in raw if not c.startswith(b"\x1f\x8b")
-    )
+    assert summary.odd_files["unended"] == sum(not c.endswith(b"\n") for c in raw if not c.startswith(b"\x1f\x8b"))
     plain = generate(replace(SMALL, plain=True), tmp_path / "plain")
     assert (plain.files, plain.lines) == (SMALL.files, SMALL.lines)
     assert not plain.hard
@@ -355,10 +350,7 @@ def test_addresses_are_varied_and_seldom_reserved(
     folder, _ = default_logs
     addresses = addresses_in(folder)
     assert len(addresses) > 1_000
-    reserved = [
-        ip_network(text)
-        for text in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
-    ]
+    reserved = [ip_network(text) for text in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")]
     uses: Counter[str] = Counter()
     for line in all_lines(folder):
         fields = line.split(b" ", 5)
@@ -474,9 +466,7 @@ def test_senseless_options_are_named(changes: dict[str, object], named: str) -> 
 
 def test_the_command_line_refuses_with_code_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "s3logx_assets.sample_logs", str(tmp_path / "logs")]
-    refused = subprocess.run(  # noqa: S603 - our own module
-        [*command, "--days", "0"], capture_output=True, text=True, check=False
-    )
+    refused = subprocess.run([*command, "--days", "0"], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "days is 0" in refused.stderr
     assert not (tmp_path / "logs").exists()

@@ -1,0 +1,172 @@
+"""The daily chain: what a date becomes, what a bad one does to the others, what is recorded."""
+
+import hashlib
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from s3logx_assets.assets.extract import ledger_of
+from s3logx_tests.platform import DAILY, Platform, failure_text, line
+
+CHECKS = 7
+
+
+def month(platform: Platform, days: int) -> None:
+    for day in range(1, days + 1):
+        date = f"2025-03-{day:02}"
+        platform.log(f"{date}-05-00-00-AA", line("ds1/a.nii", date, 1), line("ds2/b.nii", date, 2, host=day))
+
+
+def tree(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_one_bad_date_stops_itself_alone(platform: Platform) -> None:
+    month(platform, 10)
+    platform.log("2025-03-04-06-00-00-BB").write_bytes(b"\x1f\x8bnot gzip at all")
+    result = platform.daily("2025-03-01", "2025-03-10")
+    assert not result.success
+    assert "1 of 10 dates failed: 2025-03-04: log file '2025-03-04-06-00-00-BB' is a damaged gzip file" in failure_text(result)
+    good = {f"2025-03-{day:02}" for day in range(1, 11)} - {"2025-03-04"}
+    for asset in DAILY:
+        assert platform.materialized(asset) == good, asset
+        assert set(platform.store.partitions(asset, "log_date")) == good, asset
+
+
+def test_an_unexpected_error_names_its_place_and_not_its_text(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    month(platform, 3)
+    from s3logx_assets.assets import usage as step
+
+    genuine = step.usage.content_digests
+    calls = []
+
+    def once_broken(table: object) -> object:
+        calls.append(table)
+        if len(calls) == 2:
+            raise RuntimeError("192.0.2.7 asked for it")
+        return genuine(table)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(step.usage, "content_digests", once_broken)
+    result = platform.daily("2025-03-01", "2025-03-03")
+    assert "2025-03-02: unexpected RuntimeError at test_daily.py" in failure_text(result)
+    assert "192.0.2.7" not in "".join(str(event) for event in result.all_events)
+    assert platform.materialized("daily_usage") == {"2025-03-01", "2025-03-03"}
+    assert platform.materialized("ip_regions") == {"2025-03-01", "2025-03-02", "2025-03-03"}
+
+
+def test_the_same_logs_make_the_same_bytes_again(platform: Platform) -> None:
+    month(platform, 3)
+    assert platform.daily("2025-03-01", "2025-03-03").success
+    before = tree(platform.store.root)
+    assert platform.daily("2025-03-01", "2025-03-03").success
+    assert tree(platform.store.root) == before
+
+
+def test_a_date_without_log_files_is_an_empty_partition(platform: Platform) -> None:
+    month(platform, 1)
+    assert platform.daily("2025-03-01", "2025-03-02").success
+    for asset in DAILY:
+        assert platform.store.read(asset, "log_date=2025-03-02").num_rows == 0
+
+
+def test_requests_without_an_address_count_and_are_nobody(platform: Platform) -> None:
+    platform.log("2025-03-01-05-00-00-AA", line("ds1/a", ip="-"), line("ds1/a", second=9, ip="-"))
+    assert platform.daily("2025-03-01", "2025-03-01").success
+    assert platform.store.read("ip_indexes", "log_date=2025-03-01").num_rows == 0
+    (row,) = platform.store.read("daily_usage", "log_date=2025-03-01").to_pylist()
+    assert (row["region"], row["ip_index"], row["request_count"]) == ("internal", None, 2)
+
+
+def test_every_record_is_accounted_for(platform: Platform) -> None:
+    platform.log(
+        "2025-03-01-05-00-00-AA", line("ds1/a"), line("ds1/a"), line("ds1/b", status=404), "\n", "not a record\n"
+    )
+    result = platform.daily("2025-03-01", "2025-03-01")
+    assert result.success
+    (row,) = ledger_of(platform.store, result_date()).to_pylist()
+    counted = {name: count for name, count in row.items() if isinstance(count, int) and count and name != "size"}
+    assert counted == {
+        "records": 5,
+        "extracted": 1,
+        "duplicate": 1,
+        "skipped_status": 1,
+        "skipped_blank": 1,
+        "rejected_head": 1,
+    }
+    evaluations = {item.check_name: item for item in result.get_asset_check_evaluations()}
+    assert len(evaluations) == CHECKS
+    assert evaluations["conservation"].passed
+    assert evaluations["reference_agreement"].passed
+    assert evaluations["completeness"].passed
+    assert not evaluations["rejected_share"].passed  # one of five, and 0.01 is accepted
+    assert not evaluations["downloads_logic"].passed  # 10 of 100 bytes
+    assert evaluations["downloads_logic"].metadata["aborted"].value == 1
+
+
+def result_date() -> object:
+    from datetime import date
+
+    return date(2025, 3, 1)
+
+
+def test_checks_can_be_run_again_and_see_a_late_file(platform: Platform) -> None:
+    month(platform, 1)
+    assert platform.daily("2025-03-01", "2025-03-01").success
+    platform.log("2025-03-01-07-00-00-CC", line("ds1/late"))
+    key = dg.AssetCheckKey(dg.AssetKey("extracted_logs"), "completeness")
+    job = platform._defs().resolve_implicit_global_asset_job_def().get_subset(asset_selection=set(), asset_check_selection={key})
+    tags = {"dagster/asset_partition_range_start": "2025-03-01", "dagster/asset_partition_range_end": "2025-03-01"}
+    result = job.execute_in_process(instance=platform.instance, tags=tags)
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert not evaluation.passed
+    assert evaluation.metadata["new_or_changed"].value == 1
+
+
+def test_copies_in_the_next_date_are_suspected(platform: Platform) -> None:
+    copied = line("ds1/a", "2025-03-01", 80000)
+    platform.log("2025-03-01-23-00-00-AA", copied)
+    platform.log("2025-03-02-01-00-00-BB", copied, line("ds1/b", "2025-03-02"))
+    result = platform.daily("2025-03-01", "2025-03-02")
+    suspects = [
+        item.metadata["suspects"].value
+        for item in result.get_asset_check_evaluations()
+        if item.check_name == "duplicates_across_dates"
+    ]
+    assert suspects == [0, 1]
+
+
+def test_history_is_not_destroyed_by_an_empty_listing(platform: Platform) -> None:
+    month(platform, 2)
+    assert platform.daily("2025-03-01", "2025-03-02").success
+    before = tree(platform.store.root)
+    for path in (platform.folder / "logs").iterdir():
+        path.unlink()
+    result = platform.daily("2025-03-01", "2025-03-02")
+    assert "S3LOGX_ALLOW_SHRINK=1" in failure_text(result)
+    assert tree(platform.store.root) == before
+    platform.environment["S3LOGX_ALLOW_SHRINK"] = "1"
+    assert platform.daily("2025-03-01", "2025-03-02").success
+    assert platform.store.read("extracted_logs", "log_date=2025-03-01").num_rows == 0
+
+
+def test_a_step_alone_refuses_inputs_that_do_not_belong_together(platform: Platform) -> None:
+    month(platform, 1)
+    assert platform.daily("2025-03-01", "2025-03-01").success
+    platform.log("2025-03-01-07-00-00-CC", line("ds1/late", host=99))
+    assert platform.daily("2025-03-01", "2025-03-01", ["extracted_logs"]).success
+    result = platform.daily("2025-03-01", "2025-03-01", ["daily_usage"])
+    assert "ip_indexes of 2025-03-01 was made from other extracted_logs" in failure_text(result)
+
+
+def test_a_wrong_key_is_refused_before_any_write(platform: Platform) -> None:
+    month(platform, 1)
+    assert platform.daily("2025-03-01", "2025-03-01").success
+    before = tree(platform.store.root)
+    platform.environment["S3LOGX_KEY"] = "A" * 43 + "="
+    result = platform.daily("2025-03-01", "2025-03-01")
+    assert not result.success
+    assert tree(platform.store.root) == before

@@ -1,0 +1,136 @@
+"""A whole platform in a temporary folder, for tests of the graph: settings, an instance, runs in this process.
+
+The regions come from a stand-in where a test is not about them, so that these tests do not load the embedded tables.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+
+from s3logx_assets.adapters.table_store import TableStore
+from s3logx_assets.core.addresses import AddressBlock
+from s3logx_assets.core.schemas import REGION_COORDINATES
+from s3logx_assets.definitions import build_defs
+from s3logx_assets.settings import Settings
+
+DAILY = ("extracted_logs", "ip_indexes", "ip_regions", "region_coordinates", "daily_usage")
+OWNER = "8787a3c41bf7ce0d54359d9348ad5b08e16bd5bb8ae5aa4e1508b435773a066e"
+
+
+class EvenOddGeolocator:
+    """Region by the parity of the last byte."""
+
+    data_version = "even-odd"
+    attribution = ()
+
+    def regions(self, addresses: AddressBlock) -> pa.Table:
+        """AA/Even or BB/Odd."""
+        labels = np.where(addresses[:, 15] % 2 == 0, "AA/Even", "BB/Odd").tolist()
+        nothing = pa.nulls(len(labels), pa.string())
+        texts = pa.array(labels, pa.string())
+        method = pa.array(["geolocation"] * len(labels), pa.string())
+        return pa.table({"region": texts, "method": method, "subdivision": nothing})
+
+    def coordinates(self, labels: Sequence[str]) -> pa.Table:
+        """Somewhere."""
+        rows = [{"region": label, "latitude": 1.5, "longitude": -2.5, "source": "test"} for label in sorted(labels)]
+        return pa.Table.from_pylist(rows, schema=REGION_COORDINATES)
+
+
+def line(key: str, day: str = "2025-03-01", second: int = 0, status: int = 200, sent: int = 10, host: int = 1, **more: str) -> str:
+    """One log line of event date `day` from the address 192.0.2.`host`."""
+    when = date.fromisoformat(day).strftime("%d/%b/%Y")
+    clock = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
+    request_id = more.get("request_id", f"{abs(hash((key, day, second, status, sent, host))) % 16**16:016X}")
+    return (
+        f"{OWNER} examplebucket [{when}:{clock} +0000] {more.get('ip', f'192.0.2.{host}')} - {request_id} REST.GET.OBJECT {key} "
+        f'"GET /{key} HTTP/1.1" {status} - {sent} 100 5 4 "-" "test" - hostid= - TLS_AES_128_GCM_SHA256 - '
+        "examplebucket.s3.amazonaws.com TLSv1.3 - -\n"
+    )
+
+
+@dataclass
+class Platform:
+    """Folders, settings and an instance of one test."""
+
+    folder: Path
+    instance: dg.DagsterInstance
+    environment: dict[str, str]
+
+    @staticmethod
+    def make(folder: Path, instance: dg.DagsterInstance, **settings: str) -> "Platform":
+        """With `settings` beside the folders; logs start on 2025-03-01."""
+        (folder / "logs").mkdir()
+        environment = {
+            "DAGSTER_HOME": str(folder / "home"),
+            "S3LOGX_LOGS": str(folder / "logs"),
+            "S3LOGX_FIRST_DATE": "2025-03-01",
+            "S3LOGX_WORKERS": "1",
+            **settings,
+        }
+        return Platform(folder, instance, environment)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.read(self.environment)
+
+    @property
+    def store(self) -> TableStore:
+        """The private store."""
+        return TableStore(self.settings.store / "private")
+
+    @property
+    def latest(self) -> Path:
+        """The latest release."""
+        return self.settings.store / "public" / "latest"
+
+    def log(self, name: str, *lines: str) -> Path:
+        """Writes a log file, `name` beginning with its date."""
+        path = self.folder / "logs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(lines))
+        return path
+
+    def daily(self, first: str, last: str, selection: Sequence[str] = DAILY) -> dg.ExecuteInProcessResult:
+        """Materialises daily assets over a range of dates, in this process."""
+        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        return self._job().execute_in_process(
+            instance=self.instance,
+            tags=tags,
+            asset_selection=[dg.AssetKey(name) for name in selection],
+            raise_on_error=False,
+        )
+
+    def update_scopes(self) -> dg.ExecuteInProcessResult:
+        """Runs the job that updates the scopes."""
+        job = self._defs().get_job_def("update_scopes")
+        return job.execute_in_process(instance=self.instance, raise_on_error=False)
+
+    def publish(self) -> dg.ExecuteInProcessResult:
+        """Materialises the publication."""
+        return self._job().execute_in_process(
+            instance=self.instance, asset_selection=[dg.AssetKey("publication")], raise_on_error=False
+        )
+
+    def materialized(self, asset: str) -> set[str]:
+        """The partitions that the event log has."""
+        return self.instance.get_materialized_partitions(dg.AssetKey(asset))
+
+    def _defs(self) -> dg.Definitions:
+        return build_defs(self.settings, {"geolocator": EvenOddGeolocator()})
+
+    def _job(self) -> dg.JobDefinition:
+        return self._defs().resolve_implicit_global_asset_job_def()
+
+
+def failure_text(result: dg.ExecuteInProcessResult) -> str:
+    """What a failed run says."""
+    (event, *_) = [event for event in result.all_events if event.is_step_failure]
+    data = event.step_failure_data
+    description = data.user_failure_data.description if data.user_failure_data else None
+    return description or (data.error.message if data.error else "")

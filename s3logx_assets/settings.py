@@ -6,6 +6,7 @@ import, opens nothing and keeps secrets out of every representation.
 
 import base64
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from s3logx_assets.core.addresses import exclusion
+from s3logx_assets.core.datasets import LevelRule, RegexRule
 from s3logx_assets.core.errors import SettingsError
 from s3logx_assets.core.sealing import MASTER_KEY_BYTES
 
@@ -75,6 +77,9 @@ class Settings:
             raise SettingsError("S3LOGX_MMDB is not set; S3LOGX_GEO=mmdb needs the path of an MMDB file")
         if settings.dataset_regex and settings.dataset_mapping:
             raise SettingsError("S3LOGX_DATASET_REGEX and S3LOGX_DATASET_MAPPING are both set; only one can decide")
+        LevelRule(settings.dataset_level)
+        if settings.dataset_regex:
+            RegexRule(settings.dataset_regex)
         return settings
 
     def shown(self) -> list[tuple[str, str]]:
@@ -106,21 +111,31 @@ def _parse(env: Mapping[str, str], name: str, legal: str, parse: Callable[[str],
 def _home(env: Mapping[str, str]) -> Path:
     home = _parse(env, "DAGSTER_HOME", "an absolute path", Path)
     if home is None or not home.is_absolute():
-        raise SettingsError("DAGSTER_HOME must be the absolute path of the folder that keeps Dagster's history")
+        value = " is not set" if home is None else f"={str(home)!r} is not legal"
+        raise SettingsError(f"DAGSTER_HOME{value}; it must be the absolute path of the folder of Dagster's history")
     return home
 
 
 def _local(env: Mapping[str, str], name: str, default: Path | None = None) -> Path:
-    path = _parse(env, name, "a folder", Path) or default
+    def parse(text: str) -> Path:
+        if "://" in text:
+            raise ValueError
+        return Path(text)
+
+    path = _parse(env, name, "the path of a local folder", parse) or default
     if path is None:
-        raise SettingsError(f"{name} is not set; it must be the path of a folder")
-    if "://" in str(env.get(name, "")):
-        raise SettingsError(f"{name} must be the path of a local folder")
+        raise SettingsError(f"{name} is not set; it must be the path of a local folder")
     return path.absolute()
 
 
 def _first_date(env: Mapping[str, str]) -> date:
-    first = _parse(env, "S3LOGX_FIRST_DATE", "a date, YYYY-MM-DD", date.fromisoformat)
+    def parse(text: str) -> date:
+        first = date.fromisoformat(text)
+        if first.isoformat() != text:  # Python knows other forms of ISO 8601 too
+            raise ValueError
+        return first
+
+    first = _parse(env, "S3LOGX_FIRST_DATE", "a date, YYYY-MM-DD", parse)
     if first is None:
         raise SettingsError("S3LOGX_FIRST_DATE is not set; it must be the date of the oldest logs, YYYY-MM-DD")
     return first
@@ -139,7 +154,7 @@ def _key(env: Mapping[str, str]) -> bytes | None:
 
 
 def _excluded(env: Mapping[str, str]) -> str | None:
-    text = env.get("S3LOGX_EXCLUDED_IPS") or None
+    text = env.get("S3LOGX_EXCLUDED_IPS", "").strip() or None
     exclusion(text)
     return text
 
@@ -153,10 +168,9 @@ def _file(env: Mapping[str, str], name: str) -> Path | None:
 
 def _count(env: Mapping[str, str], name: str, default: int, least: int = 0) -> int:
     def parse(text: str) -> int:
-        number = int(text)
-        if number < least:
+        if not re.fullmatch("[0-9]{1,18}", text) or int(text) < least:
             raise ValueError
-        return number
+        return int(text)
 
     number = _parse(env, name, f"a whole number from {least}", parse)
     return default if number is None else number

@@ -42,7 +42,9 @@ class EvenOddGeolocator:
         return pa.Table.from_pylist(rows, schema=REGION_COORDINATES)
 
 
-def line(key: str, day: str = "2025-03-01", second: int = 0, status: int = 200, sent: int = 10, host: int = 1, **more: str) -> str:
+def line(
+    key: str, day: str = "2025-03-01", second: int = 0, status: int = 200, sent: int = 10, host: int = 1, **more: str
+) -> str:
     """One log line of event date `day` from the address 192.0.2.`host`."""
     when = date.fromisoformat(day).strftime("%d/%b/%Y")
     clock = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
@@ -132,5 +134,6 @@ def failure_text(result: dg.ExecuteInProcessResult) -> str:
     """What a failed run says."""
     (event, *_) = [event for event in result.all_events if event.is_step_failure]
     data = event.step_failure_data
-    description = data.user_failure_data.description if data.user_failure_data else None
-    return description or (data.error.message if data.error else "")
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return data.user_failure_data.description
+    return str(data.error.cause.message if data.error.cause is not None else data.error.message)

@@ -43,25 +43,39 @@ def is_v4(addresses: AddressBlock) -> NDArray[np.bool_]:
     return np.asarray((addresses[:, :12] == prefix).all(axis=1))
 
 
+_EXCLUSION_HELP = (
+    "legal: CIDR ranges without host bits, divided by commas (198.51.100.0/24,2001:db8::/32), or re: and a regular "
+    "expression (re:^198[.]51[.])"
+)
+
+
 def exclusion(setting: str | None) -> Callable[[str], bool]:
     """The predicate of `S3LOGX_EXCLUDED_IPS` on an address as logged: CIDR ranges divided by commas, or `re:` and
-    a regular expression that is searched in the text. Raises SettingsError."""
+    a regular expression that is searched in the text. `-` is never excluded. Raises SettingsError, whose message
+    does not quote the setting: it holds addresses."""
     if not setting:
         return lambda text: False
     if setting.startswith("re:"):
         try:
             pattern = re.compile(setting[3:])
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError):
+            raise SettingsError(f"S3LOGX_EXCLUDED_IPS: not a regular expression; {_EXCLUSION_HELP}") from None
+        if pattern.search("") is not None:
             raise SettingsError(
-                f"S3LOGX_EXCLUDED_IPS: not a regular expression ({error}); legal: CIDR ranges divided by commas "
-                "(198.51.100.0/24,2001:db8::/32), or re: and a regular expression (re:^198[.]51[.])"
-            ) from None
-        return lambda text: pattern.search(text) is not None
+                f"S3LOGX_EXCLUDED_IPS: a regular expression that would exclude everything; {_EXCLUSION_HELP}"
+            )
+        return lambda text: text != "-" and pattern.search(text) is not None
     try:
         networks = [ipaddress.ip_network(part.strip()) for part in setting.split(",")]
     except ValueError:
-        raise SettingsError(
-            "S3LOGX_EXCLUDED_IPS: not a list of CIDR ranges; legal: ranges divided by commas without host bits "
-            "(198.51.100.0/24,2001:db8::/32), or re: and a regular expression (re:^198[.]51[.])"
-        ) from None
-    return lambda text: text != "-" and any(ipaddress.ip_address(text) in network for network in networks)
+        raise SettingsError(f"S3LOGX_EXCLUDED_IPS: not a list of CIDR ranges; {_EXCLUSION_HELP}") from None
+
+    def is_excluded(text: str) -> bool:
+        if text == "-":
+            return False
+        address = ipaddress.ip_address(text)
+        # ::ffff:a.b.c.d is the address a.b.c.d, however it is written.
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return any(address in network or (mapped is not None and mapped in network) for network in networks)
+
+    return is_excluded

@@ -28,7 +28,9 @@ def test_one_bad_date_stops_itself_alone(platform: Platform) -> None:
     platform.log("2025-03-04-06-00-00-BB").write_bytes(b"\x1f\x8bnot gzip at all")
     result = platform.daily("2025-03-01", "2025-03-10")
     assert not result.success
-    assert "1 of 10 dates failed: 2025-03-04: log file '2025-03-04-06-00-00-BB' is a damaged gzip file" in failure_text(result)
+    assert "1 of 10 dates failed: 2025-03-04: log file '2025-03-04-06-00-00-BB' is a damaged gzip file" in failure_text(
+        result
+    )
     good = {f"2025-03-{day:02}" for day in range(1, 11)} - {"2025-03-04"}
     for asset in DAILY:
         assert platform.materialized(asset) == good, asset
@@ -118,7 +120,11 @@ def test_checks_can_be_run_again_and_see_a_late_file(platform: Platform) -> None
     assert platform.daily("2025-03-01", "2025-03-01").success
     platform.log("2025-03-01-07-00-00-CC", line("ds1/late"))
     key = dg.AssetCheckKey(dg.AssetKey("extracted_logs"), "completeness")
-    job = platform._defs().resolve_implicit_global_asset_job_def().get_subset(asset_selection=set(), asset_check_selection={key})
+    job = (
+        platform._defs()
+        .resolve_implicit_global_asset_job_def()
+        .get_subset(asset_selection=set(), asset_check_selection={key})
+    )
     tags = {"dagster/asset_partition_range_start": "2025-03-01", "dagster/asset_partition_range_end": "2025-03-01"}
     result = job.execute_in_process(instance=platform.instance, tags=tags)
     (evaluation,) = result.get_asset_check_evaluations()

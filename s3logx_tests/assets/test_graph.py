@@ -68,9 +68,7 @@ def test_checks_jobs_sensors_and_schedules(tmp_path: Path) -> None:
     }
     assert "update_scopes" in found.job_names
     sensors = {sensor.name: sensor.default_status for sensor in found.sensor_defs}
-    assert sensors == dict.fromkeys(
-        ("new_log_files_sensor", "stale_scopes_sensor"), dg.DefaultSensorStatus.RUNNING
-    )
+    assert sensors == dict.fromkeys(("new_log_files_sensor", "stale_scopes_sensor"), dg.DefaultSensorStatus.RUNNING)
     assert [(item.name, item.cron_schedule) for item in found.schedule_defs] == [("weekly_publication", "0 6 * * 1")]
 
 
@@ -82,7 +80,9 @@ def test_dates_begin_at_the_setting_and_include_today(tmp_path: Path) -> None:
     assert node.partitions_def.timezone == "UTC"
 
 
-@pytest.mark.parametrize(("setting", "policy"), [("0", dg.BackfillPolicy.single_run()), ("30", dg.BackfillPolicy.multi_run(30))])
+@pytest.mark.parametrize(
+    ("setting", "policy"), [("0", dg.BackfillPolicy.single_run()), ("30", dg.BackfillPolicy.multi_run(30))]
+)
 def test_a_backfill_is_one_run_unless_the_setting_spreads_it(
     tmp_path: Path, setting: str, policy: dg.BackfillPolicy
 ) -> None:

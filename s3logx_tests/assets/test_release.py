@@ -1,0 +1,164 @@
+"""Scopes and the release: what becomes stale, what is refused, what is published."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from s3logx_tests.platform import Platform, failure_text, line
+
+
+def fill(platform: Platform, last: int = 6) -> None:
+    """Dates 1 to `last`, three datasets, one of them with fewer requesters than the threshold."""
+    for day in range(1, last + 1):
+        date = f"2025-03-{day:02}"
+        lines = [line("ds1/sub-1/a.nii", date, second, sent=7, host=second % 64) for second in range(60)]
+        lines += [line("ds2/x.zarr/0/0", date, second, status=206, host=second % 5) for second in range(10)]
+        lines += [line("archive/b.nwb", date, 1)]
+        platform.log(f"{date}-05-00-00-AA", *lines)
+
+
+def published(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def released(platform: Platform) -> Platform:
+    """A platform with one release of the dates 1 to 6; with two days of lag the events of 1 to 4 are settled."""
+    fill(platform)
+    assert platform.daily("2025-03-01", "2025-03-06").success
+    assert platform.update_scopes().success
+    assert platform.publish().success
+    return platform
+
+
+def test_the_release_holds_what_the_formats_say(released: Platform) -> None:
+    files = published(released.latest)
+    assert set(files) == {
+        "index.html",
+        "totals.json",
+        "archive_totals.json",
+        "region_coordinates.tsv",
+        *(f"summaries/archive/{name}" for name in ("by_day.tsv", "by_region.tsv", "requester_count.tsv")),
+        *(
+            f"summaries/{scope}/{name}"
+            for scope in ("ds1", "ds2", "%61rchive")
+            for name in ("by_day.tsv", "by_asset.tsv", "by_region.tsv", "requester_count.tsv")
+        ),
+    }
+    assert files["summaries/ds1/by_day.tsv"].decode() == (
+        "date\tbytes_sent\tnumber_of_requests\tnumber_of_downloads\n"
+        + "".join(f"2025-03-0{day}\t420\t60\t60\n" for day in range(1, 5))
+    )
+    assert files["summaries/ds1/by_asset.tsv"].decode() == (
+        "asset_path\tbytes_sent\tnumber_of_requests\tnumber_of_downloads\nsub-1/a.nii\t1680\t240\t240\n"
+    )
+    assert files["summaries/ds2/by_asset.tsv"].decode().splitlines()[1] == "x.zarr\t400\t<50\t<50"
+    assert files["summaries/ds1/by_region.tsv"].decode().splitlines()[1:] == [
+        "AA/Even\t840\t120\t120",
+        "BB/Odd\t840\t120\t120",
+    ]
+    assert files["summaries/ds1/requester_count.tsv"] == b"60"
+    assert files["summaries/ds2/requester_count.tsv"] == b"<50"
+    assert files["region_coordinates.tsv"] == b"region\tlatitude\tlongitude\nAA/Even\t1.5\t-2.5\nBB/Odd\t1.5\t-2.5\n"
+    totals = json.loads(files["totals.json"])
+    assert list(totals) == ["%61rchive", "ds1", "ds2"]
+    assert totals["ds1"] == {
+        "number_of_requesters": 60,
+        "number_of_unique_countries": 2,
+        "number_of_unique_regions": 2,
+        "total_bytes_sent": 1680,
+        "total_number_of_downloads": 240,
+        "total_number_of_requests": 240,
+    }
+    # The archive's requesters are a union, not a sum: the hosts of ds2 are among those of ds1.
+    assert json.loads(files["archive_totals.json"])["number_of_requesters"] == 60
+    assert json.loads(files["archive_totals.json"])["total_bytes_sent"] == 1680 + 400 + 40
+
+
+def test_what_is_not_settled_is_in_the_private_tables_only(released: Platform) -> None:
+    private = released.store.read("summaries", "scope=ds1", "by_day")
+    assert private.num_rows == 6
+    assert len(published(released.latest)["summaries/ds1/by_day.tsv"].splitlines()) == 1 + 4
+
+
+def test_the_same_state_is_the_same_release(released: Platform) -> None:
+    before, name = published(released.latest), released.latest.resolve().name
+    assert released.daily("2025-03-01", "2025-03-06").success
+    assert released.update_scopes().success
+    assert released.publish().success
+    assert published(released.latest) == before
+    assert released.latest.resolve().name == name
+
+
+def test_a_late_file_makes_exactly_the_scopes_it_touches_stale(released: Platform) -> None:
+    def scopes() -> dict[str, str]:
+        folder = released.store.root / "summaries"
+        return {
+            path.name: hashlib.sha256((path / "by_day.parquet").read_bytes()).hexdigest() for path in folder.iterdir()
+        }
+
+    before = scopes()
+    released.log("2025-03-02-09-00-00-BB", line("ds2/late", "2025-03-02", host=9))
+    assert released.daily("2025-03-02", "2025-03-02").success
+    result = released.publish()
+    assert "2 scopes are out of date (archive, ds2)" in failure_text(result)
+    assert "dagster job execute -m s3logx_assets.definitions -j update_scopes" in failure_text(result)
+    assert released.update_scopes().success
+    after = scopes()
+    assert {name for name in before if before[name] != after[name]} == {"scope=archive", "scope=ds2"}
+    assert released.publish().success
+
+
+def test_time_going_on_settles_more_without_touching_a_scope(released: Platform) -> None:
+    released.log("2025-03-08-05-00-00-AA", line("ds3/new", "2025-03-08"))
+    assert released.daily("2025-03-07", "2025-03-08").success
+    assert released.update_scopes().success
+    made = released.materialized("summaries")
+    assert made == {"archive", "ds1", "ds2", "ds3", "%61rchive"}
+    assert released.publish().success
+    assert len(published(released.latest)["summaries/ds1/by_day.tsv"].splitlines()) == 1 + 6
+    assert "summaries/ds3/by_day.tsv" not in published(released.latest)
+
+
+def test_a_mixed_set_of_dates_is_refused(released: Platform) -> None:
+    released.log("2025-03-03-09-00-00-BB", line("ds1/late", "2025-03-03", host=77))
+    assert released.daily("2025-03-03", "2025-03-03", ["extracted_logs"]).success
+    text = failure_text(released.publish())
+    assert "of 2025-03-03 was made from other extracted_logs than the present" in text
+    assert "--partition-range 2025-03-03...2025-03-03" in text
+
+
+def test_a_dataset_that_is_mapped_away_leaves_the_next_release(released: Platform) -> None:
+    released.environment["S3LOGX_DATASET_REGEX"] = "(?P<dataset>ds1|archive)/(?P<asset>.*)"
+    assert released.daily("2025-03-01", "2025-03-06").success
+    result = released.update_scopes()
+    assert result.success
+    assert released.publish().success
+    assert "summaries/ds2/by_day.tsv" not in published(released.latest)
+    assert "summaries/unassociated/by_day.tsv" in published(released.latest)
+    assert "ds2" not in released.instance.get_dynamic_partitions("scope")
+    assert not released.store.partitions("totals", "scope").count("ds2")
+
+
+def test_nothing_to_publish_says_so(platform: Platform) -> None:
+    assert "nothing to publish yet" in failure_text(platform.publish())
+
+
+def test_a_crash_while_writing_leaves_the_old_release(released: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = published(released.latest)
+    released.log("2025-03-02-09-00-00-BB", line("ds2/late", "2025-03-02", host=9))
+    assert released.daily("2025-03-02", "2025-03-02").success
+    assert released.update_scopes().success
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("s3logx_assets.adapters.release_store.sync_folder", full)
+    assert "No space left on device" in failure_text(released.publish())
+    assert published(released.latest) == before
+    monkeypatch.undo()
+    assert released.publish().success
+    assert published(released.latest) != before
+    assert not [path for path in released.latest.resolve().parent.iterdir() if path.name.startswith(".")]

@@ -3,6 +3,7 @@
 The regions come from a stand-in where a test is not about them, so that these tests do not load the embedded tables.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -48,7 +49,9 @@ def line(
     """One log line of event date `day` from the address 192.0.2.`host`."""
     when = date.fromisoformat(day).strftime("%d/%b/%Y")
     clock = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
-    request_id = more.get("request_id", f"{abs(hash((key, day, second, status, sent, host))) % 16**16:016X}")
+    request_id = more.get(
+        "request_id", hashlib.sha256(repr((key, day, second, status, sent, host)).encode()).hexdigest()[:16].upper()
+    )
     return (
         f"{OWNER} examplebucket [{when}:{clock} +0000] {more.get('ip', f'192.0.2.{host}')} - {request_id} REST.GET.OBJECT {key} "
         f'"GET /{key} HTTP/1.1" {status} - {sent} 100 5 4 "-" "test" - hostid= - TLS_AES_128_GCM_SHA256 - '
@@ -136,4 +139,5 @@ def failure_text(result: dg.ExecuteInProcessResult) -> str:
     data = event.step_failure_data
     if data.user_failure_data is not None and data.user_failure_data.description:
         return data.user_failure_data.description
-    return str(data.error.cause.message if data.error.cause is not None else data.error.message)
+    assert data.error is not None
+    return str((data.error.cause or data.error).message)

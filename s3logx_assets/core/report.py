@@ -18,7 +18,7 @@ _STYLE = """
   --page: #ffffff; --band: #f4f6f8; --link: #0b5cad; }
 @media (prefers-color-scheme: dark) { :root { --text: #e4e9ee; --soft: #a3aeb9; --line: #39434d;
   --page: #14191f; --band: #1c232b; --link: #7db8f2; } }
-body { margin: 0 auto; max-width: 76rem; padding: 1.5rem 1rem 3rem; background: var(--page);
+body { margin: 0 auto; max-width: 82rem; padding: 1.5rem 1rem 3rem; background: var(--page);
   color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
 h1 { line-height: 1.2; margin: 0 0 .25rem; }
 h2 { margin: 2.25rem 0 .5rem; }
@@ -35,8 +35,8 @@ caption { color: var(--soft); padding-bottom: .5rem; text-align: left; }
 th, td { border-bottom: 1px solid var(--line); padding: .375rem .75rem; text-align: right;
   vertical-align: baseline; white-space: nowrap; }
 thead th { background: var(--band); }
-th:first-child, td:last-child { text-align: left; }
-tbody th { font-weight: 600; overflow-wrap: anywhere; white-space: normal; }
+th:first-child, th:last-child, td:last-child { text-align: left; }
+tbody th { font-weight: 600; min-width: 8rem; overflow-wrap: anywhere; white-space: normal; }
 td { font-variant-numeric: tabular-nums; }
 @media print { body { max-width: none; } .wide { overflow: visible; } }
 """

@@ -1,12 +1,15 @@
 """The daily chain: what a date becomes, what a bad one does to the others, what is recorded."""
 
 import hashlib
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 
 from s3logx_assets.assets.extract import ledger_of
+from s3logx_assets.core import usage
 from s3logx_tests.platform import DAILY, Platform, failure_text, line
 
 CHECKS = 7
@@ -14,8 +17,8 @@ CHECKS = 7
 
 def month(platform: Platform, days: int) -> None:
     for day in range(1, days + 1):
-        date = f"2025-03-{day:02}"
-        platform.log(f"{date}-05-00-00-AA", line("ds1/a.nii", date, 1), line("ds2/b.nii", date, 2, host=day))
+        name = f"2025-03-{day:02}"
+        platform.log(f"{name}-05-00-00-AA", line("ds1/a.nii", name, 1), line("ds2/b.nii", name, 2, host=day))
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -41,18 +44,16 @@ def test_an_unexpected_error_names_its_place_and_not_its_text(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     month(platform, 3)
-    from s3logx_assets.assets import usage as step
-
-    genuine = step.usage.content_digests
+    genuine = usage.content_digests
     calls = []
 
-    def once_broken(table: object) -> object:
+    def once_broken(table: pa.Table) -> list[tuple[str, date, str]]:
         calls.append(table)
         if len(calls) == 2:
             raise RuntimeError("192.0.2.7 asked for it")
-        return genuine(table)  # type: ignore[arg-type]
+        return genuine(table)
 
-    monkeypatch.setattr(step.usage, "content_digests", once_broken)
+    monkeypatch.setattr(usage, "content_digests", once_broken)
     result = platform.daily("2025-03-01", "2025-03-03")
     assert "2025-03-02: unexpected RuntimeError at test_daily.py" in failure_text(result)
     assert "192.0.2.7" not in "".join(str(event) for event in result.all_events)
@@ -89,7 +90,7 @@ def test_every_record_is_accounted_for(platform: Platform) -> None:
     )
     result = platform.daily("2025-03-01", "2025-03-01")
     assert result.success
-    (row,) = ledger_of(platform.store, result_date()).to_pylist()
+    (row,) = ledger_of(platform.store, date(2025, 3, 1)).to_pylist()
     counted = {name: count for name, count in row.items() if isinstance(count, int) and count and name != "size"}
     assert counted == {
         "records": 5,
@@ -107,12 +108,6 @@ def test_every_record_is_accounted_for(platform: Platform) -> None:
     assert not evaluations["rejected_share"].passed  # one of five, and 0.01 is accepted
     assert not evaluations["downloads_logic"].passed  # 10 of 100 bytes
     assert evaluations["downloads_logic"].metadata["aborted"].value == 1
-
-
-def result_date() -> object:
-    from datetime import date
-
-    return date(2025, 3, 1)
 
 
 def test_checks_can_be_run_again_and_see_a_late_file(platform: Platform) -> None:

@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -84,7 +83,7 @@ def test_a_backfill_of_30_dates_needs_no_daemon_and_survives_a_bad_file(tmp_path
 
 
 @pytest.fixture(scope="module")
-def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str, dict[str, bytes]]]:
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str, bytes]]:
     """Everything, once, over sample logs: the folder of the run, all that it printed, the addresses of the logs."""
     base = tmp_path_factory.mktemp("sampled")
     generate(SampleSpec(days=4, lines=6000, files=60), base / "logs")
@@ -104,7 +103,7 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, st
     ):
         assert result.returncode == 0, result.stderr[-2000:]
         printed += result.stdout + result.stderr
-    yield folder, printed, addresses_in(base / "logs")
+    return folder, printed, addresses_in(base / "logs")
 
 
 def test_no_address_of_the_logs_can_be_read_anywhere(sampled: tuple[Path, str, dict[str, bytes]]) -> None:

@@ -1,6 +1,6 @@
 """Other processes for tests of what several of them do at once, of death at any moment, and of other users' rights.
 
-The functions that run in them live here too, because a process imports the module of its function: no pytest.
+The functions that run in them live here too, because a process imports the module of its function.
 """
 
 import multiprocessing
@@ -27,7 +27,9 @@ T = TypeVar("T")
 NOBODY = 65534
 # Forked from a server with one thread that has imported everything: quick, and safe beside threads.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["s3logx_tests.processes"])
+# A child imports the main module too, pyarrow imports pandas when it first makes an array, and another user may not be
+# allowed to read the standard library.
+CONTEXT.set_forkserver_preload(["pandas", "pytest", "importlib.readers", "s3logx_tests.processes"])
 
 
 def as_nobody(function: Callable[..., T], *arguments: object) -> T:

@@ -7,6 +7,7 @@ the result is kept on disk. What comes first where ranges overlap is this module
 flattening are `core.regions`'.
 """
 
+import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s3logx_assets.adapters.table_store import make_folder, replacing
+from s3logx_assets.adapters.table_store import replacing
 from s3logx_assets.core.digests import text_digest
 from s3logx_assets.core.regions import V4_FIRST, VPN, Claim, Layer, answers, ends, flatten, split_families
 
@@ -94,12 +95,9 @@ def load(cache: Path | None) -> CloudRanges:
             pass  # absent or damaged: made anew
     table = _made()
     if path is not None:
-        try:
-            make_folder(path.parent)
-            with replacing(path) as stream:
-                pq.write_table(table, stream, compression="zstd")
-        except OSError:
-            pass  # a cache that cannot be written costs time, nothing else
+        # A cache that cannot be written costs time, nothing else.
+        with contextlib.suppress(OSError), replacing(path) as stream:
+            pq.write_table(table, stream, compression="zstd")
     return _unpacked(table)
 
 
@@ -111,7 +109,10 @@ def _made() -> pa.Table:
     starts, codes = flatten(Claim(each.first, each.last, each.rank, code_of[each.label] + 1) for each in named)
     addresses = pa.array([start.to_bytes(16, "big") for start in starts], pa.binary(16))
     regions = pa.array([labels[code - 1] if code else None for code in codes], pa.string())
-    dates = {"cloudip_date": cloudip.version, "iporigin_date": f"{datetime.fromtimestamp(iporigin.built_at, UTC):%Y-%m-%d}"}
+    dates = {
+        "cloudip_date": cloudip.version,
+        "iporigin_date": f"{datetime.fromtimestamp(iporigin.built_at, UTC):%Y-%m-%d}",
+    }
     return pa.table({"start": addresses, "region": regions}).replace_schema_metadata(dates)
 
 

@@ -20,14 +20,11 @@ KEY_FILE = "s3logx.key"
 def open_sealer(private: Path, home: Path, key: bytes | None, tell: Callable[[str], None]) -> Sealer:
     """The sealer of the store at `private`. On the first run of all it makes the key file and `private/key_id`;
     `tell` gets a word on what was made. Raises MasterKeyError for a missing, malformed or wrong key."""
-    known = _read(private / "key_id")
+    known = _key_id(private)
     if key is None:
         key = _key_file(home / KEY_FILE, may_create=known is None, tell=tell)
     sealer = Sealer(key)
     if known is None:
-        if private.is_dir() and any(entry.is_dir() for entry in os.scandir(private)):
-            raise MasterKeyError(f"{private}/key_id is gone but there are tables beside it; restore it from a backup")
-        make_folder(private)
         _create(private / "key_id", sealer.key_id.encode())
         known = _read(private / "key_id")
     if known is None or not secrets.compare_digest(known, sealer.key_id.encode()):
@@ -40,14 +37,24 @@ def open_sealer(private: Path, home: Path, key: bytes | None, tell: Callable[[st
 
 def verify(private: Path, home: Path, key: bytes | None) -> str:
     """What `open_sealer` would do, in words, changing nothing. Raises MasterKeyError where it would."""
-    if key is None and not (home / KEY_FILE).exists() and _read(private / "key_id") is None:
+    known = _key_id(private)
+    if key is None and known is None and not (home / KEY_FILE).exists():
         return f"will be made on the first run: {home / KEY_FILE}"
     if key is None:
         key = _key_file(home / KEY_FILE, may_create=False, tell=lambda text: None)
-    known = _read(private / "key_id")
     if known is not None and not secrets.compare_digest(known, Sealer(key).key_id.encode()):
         raise MasterKeyError(f"the master key is not the one that {private} was written with")
     return "fits the store" if known is not None else "ready for a new store"
+
+
+def _key_id(private: Path) -> bytes | None:
+    """The id of the key that the store was written with, None for a new store. Raises MasterKeyError where it is gone."""
+    tables = private.is_dir() and any(path.is_dir() for path in private.iterdir())
+    # Looked for after the tables: another run may make both meanwhile, the id first.
+    known = _read(private / "key_id")
+    if known is None and tables:
+        raise MasterKeyError(f"{private}/key_id is gone but there are tables beside it; restore it from a backup")
+    return known
 
 
 def _key_file(path: Path, may_create: bool, tell: Callable[[str], None]) -> bytes:
@@ -58,7 +65,6 @@ def _key_file(path: Path, may_create: bool, tell: Callable[[str], None]) -> byte
                 f"the store has tables but {path} is not there; restore it from its backup, or set S3LOGX_KEY. "
                 "Without the key the tables cannot be continued"
             )
-        make_folder(path.parent)
         if _create(path, secrets.token_bytes(MASTER_KEY_BYTES)):
             tell(
                 f"made the master key {path}. Back it up apart from the data: whoever has both can turn indexes back "
@@ -82,17 +88,21 @@ def _read(path: Path) -> bytes | None:
 
 
 def _create(path: Path, content: bytes) -> bool:
-    """Makes a file whole or not at all, 0600, on disk; False if another process was first."""
-    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    """Makes a file whole or not at all, 0600, on disk; False if another process was first. Raises MasterKeyError."""
     try:
-        os.write(descriptor, content)
-        os.fsync(descriptor)
-        os.link(temporary, path)  # fails where a name is taken, unlike a rename
-    except FileExistsError:
-        return False
-    finally:
-        os.close(descriptor)
-        temporary.unlink()
-    sync_folder(path.parent)
+        make_folder(path.parent)
+        temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, content)
+            os.fsync(descriptor)
+            os.link(temporary, path)  # fails where a name is taken, unlike a rename
+        except FileExistsError:
+            return False
+        finally:
+            os.close(descriptor)
+            temporary.unlink()
+        sync_folder(path.parent)
+    except OSError as error:
+        raise MasterKeyError(f"{path} cannot be written: {error.strerror}") from None
     return True

@@ -7,6 +7,7 @@ It gives bytes and what the source says of them; what the bytes mean does not be
 
 import os
 import re
+import stat
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from s3logx_assets.core.errors import LogFileError, SourceError
 from s3logx_assets.core.ledger import LogObject
 from s3logx_assets.core.log_names import log_date
 
-_YEAR = re.compile(r"[0-9]{4}")
+_YEAR, _MONTH_OR_DAY = re.compile(r"[0-9]{4}"), re.compile(r"[0-9]{2}")
 # account/region/bucket, below a prefix of the user's own.
 _DEEPEST_ROOT = 6
 # A name's date may differ from its folder's by the time a delivery takes.
@@ -64,6 +65,7 @@ class LocalLogStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._root_length = len(os.path.join(root, ""))
 
     def __repr__(self) -> str:
         return f"LocalLogStore({str(self.root)!r})"
@@ -71,50 +73,62 @@ class LocalLogStore:
     def listings(self, days: Sequence[date]) -> Iterator[tuple[date, Listing]]:
         flat, roots, ignored = self._survey(set(days))
         for day in days:
-            objects, strays = list(flat.get(day, ())), 0
+            entries, strays, others = list(flat.get(day, ())), 0, 0
             for root in roots:
                 for shift in _NEIGHBOURS:
-                    folder = day + shift
-                    for item, item_day in self._folder(root / folder.strftime("%Y/%m/%d")):
+                    for entry, item_day in self._in_date_folder(root, day + shift):
                         if item_day == day:
-                            objects.append(item)
+                            entries.append(entry)
                             strays += bool(shift)
-            yield day, Listing(tuple(sorted(objects)), strays, ignored)
+                        elif not shift:
+                            others += item_day is None
+                            # Too far from its date to be listed there, so it is reported here.
+                            strays += item_day is not None and item_day - day not in _NEIGHBOURS
+            objects = sorted(item for item in map(self._describe, entries) if item is not None)
+            yield day, Listing(tuple(objects), strays, ignored + others)
 
     def days(self) -> list[date]:
-        found: set[date] = set()
-        for folder, _, names in os.walk(self.root):
-            del folder
-            found.update(day for name in names if (day := log_date(name)) is not None)
+        flat, roots, _ = self._survey(None)
+        found = set(flat)
+        for root in roots:
+            for folder_day in self._date_folders(root):
+                for _, day in self._in_date_folder(root, folder_day):
+                    if day is not None and day - folder_day in _NEIGHBOURS:
+                        found.add(day)
         return sorted(found)
 
     def open(self, item: LogObject) -> "LocalLogReader":
         return LocalLogReader(self.root, item)
 
-    def _survey(self, wanted: set[date]) -> tuple[dict[date, list[LogObject]], list[Path], int]:
-        """One look at everything above the date folders: flat log objects of the wanted dates by date, the roots of
-        date folders, and the number of files that are no logs."""
+    def _survey(self, wanted: set[date] | None) -> tuple[dict[date, list[os.DirEntry[str]]], list[Path], int]:
+        """One look at everything but the date folders: log objects by date, the roots of date folders, and the number
+        of files that are no logs. Only the `wanted` dates' objects are kept; None keeps the dates alone."""
         if not self.root.is_dir():
             raise SourceError(f"S3LOGX_LOGS: {self.root} is not a folder")
-        flat: dict[date, list[LogObject]] = defaultdict(list)
+        flat: dict[date, list[os.DirEntry[str]]] = defaultdict(list)
         roots: list[Path] = []
         ignored = logs = 0
-        pending = [(self.root, 0)]
+        pending = [(self.root, 0, "")]
         while pending:
-            folder, depth = pending.pop()
+            folder, depth, kind = pending.pop()
             dated = False
             for entry in self._scan(folder):
+                day = log_date(entry.name)
                 if entry.is_dir(follow_symlinks=False):
-                    if _YEAR.fullmatch(entry.name):
-                        dated = True
-                    elif depth < _DEEPEST_ROOT:
-                        pending.append((Path(entry.path), depth + 1))
-                elif (day := log_date(entry.name)) is None or entry.is_symlink():
+                    below = _kind_below(kind, entry.name)
+                    dated = dated or below == "year"
+                    if below and below != "day":
+                        pending.append((Path(entry.path), depth, below))
+                    elif not below and depth < _DEEPEST_ROOT:
+                        pending.append((Path(entry.path), depth + 1, ""))
+                elif day is None or not entry.is_file(follow_symlinks=False):
                     ignored += 1
                 else:
                     logs += 1
-                    if day in wanted:
-                        flat[day].append(self._describe(entry))
+                    if wanted is None:
+                        flat[day].clear()
+                    elif day in wanted:
+                        flat[day].append(entry)
             if dated:
                 roots.append(folder)
         if ignored and not logs and not roots:
@@ -124,12 +138,38 @@ class LocalLogStore:
             )
         return flat, sorted(roots), ignored
 
-    def _folder(self, folder: Path) -> Iterator[tuple[LogObject, date]]:
-        if folder.is_dir() and not folder.is_symlink():
-            for entry in self._scan(folder):
-                day = log_date(entry.name)
-                if day is not None and entry.is_file(follow_symlinks=False):
-                    yield self._describe(entry), day
+    def _in_date_folder(self, root: Path, day: date) -> Iterator[tuple[os.DirEntry[str], date | None]]:
+        """The files of a date folder, each with its own date if it is a log. No part of the folder may be a link."""
+        folder = root
+        for part in (f"{day.year:04}", f"{day.month:02}", f"{day.day:02}"):
+            folder /= part
+            try:
+                if not stat.S_ISDIR(os.lstat(folder).st_mode):
+                    return
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            except OSError as error:
+                raise SourceError(f"S3LOGX_LOGS: cannot list {folder}: {error.strerror}") from None
+        for entry in self._scan(folder):
+            yield entry, log_date(entry.name) if entry.is_file(follow_symlinks=False) else None
+
+    def _date_folders(self, root: Path) -> Iterator[date]:
+        """The dates of all date folders below a root."""
+        levels: list[list[Path]] = [[root]]
+        for pattern in (_YEAR, _MONTH_OR_DAY, _MONTH_OR_DAY):
+            levels.append(
+                [
+                    folder / entry.name
+                    for folder in levels[-1]
+                    for entry in self._scan(folder)
+                    if pattern.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+                ]
+            )
+        for folder in levels[-1]:
+            try:
+                yield date(*map(int, folder.parts[-3:]))
+            except ValueError:
+                continue
 
     def _scan(self, folder: Path) -> Iterator[os.DirEntry[str]]:
         try:
@@ -138,9 +178,28 @@ class LocalLogStore:
         except OSError as error:
             raise SourceError(f"S3LOGX_LOGS: cannot list {folder}: {error.strerror}") from None
 
-    def _describe(self, entry: os.DirEntry[str]) -> LogObject:
-        stat = entry.stat(follow_symlinks=False)
-        return LogObject(entry.path[len(str(self.root)) + 1 :], stat.st_size, str(stat.st_mtime_ns))
+    def _describe(self, entry: os.DirEntry[str]) -> LogObject | None:
+        """None for a file that has gone since it was listed."""
+        name = entry.path[self._root_length :]
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise SourceError(
+                f"S3LOGX_LOGS: {os.fsencode(name)!r} is not UTF-8; rename the folder that it is in"
+            ) from None
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return LogObject(name, status.st_size, str(status.st_mtime_ns))
+
+
+def _kind_below(kind: str, name: str) -> str:
+    """Whether a folder in a folder of `kind` is one of a year, month or day; empty for neither."""
+    if _YEAR.fullmatch(name):
+        return "year"
+    below = {"year": "month", "month": "day"}.get(kind, "")
+    return below if _MONTH_OR_DAY.fullmatch(name) else ""
 
 
 class LocalLogReader:
@@ -160,7 +219,7 @@ class LocalLogReader:
             raise LogFileError(f"log file {self._item.name!r} cannot be read: {error.strerror}") from None
 
     def close(self) -> None:
-        stat = os.fstat(self._descriptor)
+        status = os.fstat(self._descriptor)
         os.close(self._descriptor)
-        if (stat.st_size, str(stat.st_mtime_ns)) != (self._item.size, self._item.version):
+        if (status.st_size, str(status.st_mtime_ns)) != (self._item.size, self._item.version):
             raise LogFileError(f"log file {self._item.name!r} changed while it was read")

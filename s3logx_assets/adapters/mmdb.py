@@ -43,20 +43,8 @@ def read_region_table(
         found = Provenance(
             metadata.database_type, f"{datetime.fromtimestamp(metadata.build_epoch, UTC):%Y-%m-%d}", "", "", ""
         )
-        tree = _Tree(path, metadata)
-        v4, v6 = tree.leaves_v4(), tree.leaves_v6()
-        pointers = np.unique(np.concatenate([v4.pointers, v6.pointers]))
-        rows_v4, rows_v6 = (np.searchsorted(pointers, each.pointers).astype(np.int32) for each in (v4, v6))
-        samples = np.empty((2, len(pointers)), np.uint64)  # of each record, an address that has it
-        samples[:, rows_v6] = v6.high, v6.low
-        samples[:, rows_v4] = v4.high, v4.low
-        return build(
-            Networks(v4.low, v4.bits - np.uint8(96), rows_v4),
-            Networks(v6.high, np.minimum(v6.bits, np.uint8(64)), rows_v6),
-            _places(reader, samples),
-            subdivisions,
-            provenance or found,
-        )
+        v4, v6, samples = _networks(_Tree(path, metadata))
+        return build(v4, v6, _places(reader, samples), subdivisions, provenance or found)
 
 
 class _Leaves(NamedTuple):
@@ -120,8 +108,14 @@ class _Tree:
         """The leaves below a node that lies `depth` bits down the path of zeros, short prefixes before long ones."""
         nodes = np.array([root] if root < self._node_count else [], np.uint32)
         high, low = np.zeros(len(nodes), np.uint64), np.zeros(len(nodes), np.uint64)
-        levels = [_Leaves(*(np.zeros(0, kind) for kind in (np.uint64, np.uint64, np.uint8, np.uint32)))]
+        columns: list[list[NDArray[Any]]] = [
+            [np.zeros(0, kind)] for kind in (np.uint64, np.uint64, np.uint8, np.uint32)
+        ]
+        visited = 0
         while len(nodes):
+            visited += len(nodes)
+            if visited > 2 * self._node_count:
+                raise ValueError("the search tree leads back into itself")
             bit = np.uint64(1 << (63 - depth % 64))
             right_high, right_low = (high | bit, low) if depth < 64 else (high, low | bit)
             high, low = np.concatenate([high, right_high]), np.concatenate([low, right_low])
@@ -129,15 +123,33 @@ class _Tree:
             depth += 1
             leaf = children > self._node_count
             bits = np.full(np.count_nonzero(leaf), depth, np.uint8)
-            levels.append(_Leaves(high[leaf], low[leaf], bits, children[leaf]))
+            level: list[NDArray[Any]] = [high[leaf], low[leaf], bits, children[leaf]]
+            for column, found in zip(columns, level, strict=True):
+                column.append(found)
             # The IPv4 tree hangs in the IPv6 tree, in some databases at several places.
             inner = (children < self._node_count) & (children != self._v4_root) & np.bool_(depth < 128)
             nodes, high, low = children[inner], high[inner], low[inner]
-        return _Leaves(*(np.concatenate(column) for column in zip(*levels, strict=True)))
+        return _Leaves(*(np.concatenate(columns.pop(0)) for _ in range(4)))  # the levels are freed as they are joined
+
+
+def _networks(tree: _Tree) -> tuple[Networks, Networks, NDArray[np.uint64]]:
+    """The networks of IPv4 and IPv6, their records numbered; and for each record an address that has it: its first and
+    its last 64 bits, (2, p)."""
+    v4, v6 = tree.leaves_v4(), tree.leaves_v6()
+    pointers = np.unique(np.concatenate([v4.pointers, v6.pointers]))
+    rows_v4, rows_v6 = (np.searchsorted(pointers, leaves.pointers).astype(np.int32) for leaves in (v4, v6))
+    samples = np.empty((2, len(pointers)), np.uint64)
+    samples[:, rows_v6] = v6.high, v6.low
+    samples[:, rows_v4] = v4.high, v4.low
+    return (
+        Networks(v4.low, v4.bits - np.uint8(96), rows_v4),
+        Networks(v6.high, np.minimum(v6.bits, np.uint8(64)), rows_v6),
+        samples,
+    )
 
 
 def _places(reader: Any, samples: NDArray[np.uint64]) -> Places:
-    """The place of each record, found by an address that has it: its first and its last 64 bits, (2, p)."""
+    """The place of each record, by its sample address."""
     row_of_name: dict[PlaceName, int] = {}
     name_of = np.empty(samples.shape[1], np.int32)
     coordinates = np.full(samples.shape, np.nan)
@@ -157,13 +169,13 @@ def _place(record: dict[str, Any]) -> tuple[PlaceName, float, float]:
     """Name and coordinates of a record, nested as MaxMind's and DB-IP's or flat; NaN without coordinates."""
     country = record.get("country")
     if isinstance(country, dict):
-        subdivision = next(iter(record.get("subdivisions") or ()), {})
+        subdivision: dict[str, Any] = next(iter(record.get("subdivisions") or ()), {})
         location = record.get("location") or {}
         code = str(country.get("iso_code") or "").upper()
         region = (subdivision.get("names") or {}).get("en") or ""
         iso = subdivision.get("iso_code")
         name = PlaceName(code, region, f"{code}-{iso}" if iso and region else "")
-        found = location.get("latitude"), location.get("longitude")
+        found: tuple[Any, Any] = (location.get("latitude"), location.get("longitude"))
     else:
         code, region = (str(_first(record, keys) or "") for keys in (_FLAT_COUNTRY, _FLAT_REGION))
         name = PlaceName(code.upper(), region, "")
@@ -192,7 +204,7 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with maxminddb.open_database(path) as reader:
             yield reader
-    except (OSError, ValueError, AttributeError, maxminddb.InvalidDatabaseError) as error:
+    except (OSError, ValueError, AttributeError, SystemError, maxminddb.InvalidDatabaseError) as error:
         raise SettingsError(
             f"S3LOGX_MMDB: {path} cannot be read as a city or country database ({type(error).__name__}); legal: the path "
             "of an MMDB file whose records name countries, such as DB-IP City Lite"

@@ -3,13 +3,16 @@
     public/releases/<release id>/…
     public/latest -> releases/<release id>
 
-A release is written beside its place, synced, and renamed; then `latest` is switched by one rename. What a release
-holds, and whether it may be published, does not belong here. Public files are readable by all.
+A release is written beside its place, synced, and renamed; then `latest` is switched by one rename. One writer at a
+time: a lock on the folder of releases sees to that. What a release holds, and whether it may be published, does not
+belong here. Public files and folders have the permissions that the user's umask gives them.
 """
 
+import fcntl
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from s3logx_assets.adapters.table_store import make_folder, sync_folder
@@ -37,17 +40,27 @@ class ReleaseStore:
         already is left as it is: an id stands for its content. Raises StoreError."""
         release = self.root / "releases" / release_id
         try:
-            make_folder(release.parent)
-            if not release.is_dir():
-                self._write(release, files)
-            self._switch(release_id)
+            make_folder(self.root.parent)
+            for folder in (self.root, release.parent):
+                folder.mkdir(exist_ok=True)
+                sync_folder(folder.parent)
+            with _locked(release.parent):
+                self._sweep()
+                if not release.is_dir():
+                    self._write(release, files)
+                self._switch(release_id)
         except OSError as error:
             raise StoreError(f"{release} cannot be written: {error.strerror or type(error).__name__}") from None
         return release
 
-    def _write(self, release: Path, files: Mapping[str, bytes]) -> None:
-        for left in release.parent.glob(f"{_TEMPORARY}*"):
+    def _sweep(self) -> None:
+        """Removes what dead writers left; the lock says that no living one is at it."""
+        for left in (self.root / "releases").glob(f"{_TEMPORARY}*"):
             shutil.rmtree(left, ignore_errors=True)
+        for left in self.root.glob(f"{_TEMPORARY}*"):
+            left.unlink()
+
+    def _write(self, release: Path, files: Mapping[str, bytes]) -> None:
         temporary = release.parent / f"{_TEMPORARY}{release.name}.{os.urandom(8).hex()}"
         try:
             for name, content in files.items():
@@ -70,3 +83,14 @@ class ReleaseStore:
         link.symlink_to(Path("releases") / release_id)
         link.rename(self.latest)
         sync_folder(self.root)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Waits for the folder's lock, and holds it. A process that dies gives it back."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -87,7 +87,7 @@ def build_release(store: TableStore, rules: Rules, geolocator: Geolocator) -> Re
         cutoff=found.cutoff,
         threshold=settings.threshold,
         rounding=settings.rounding,
-        attributions=[report.Attribution(item.name, item.url) for item in geolocator.attribution],
+        attributions=[report.Attribution(item.text, item.url) for item in geolocator.attribution],
         data_licence="The figures are the archive's own.",
     ).encode()
     return Release(f"{found.cutoff}-{_digest(files)[:12]}", files, published, archive)

@@ -91,17 +91,22 @@ class RegionTable:
             ),
         )
 
-    def subdivisions(self) -> dict[str, list[Subdivision]]:
-        """The regions that have a code, by country, as names that another table may be matched with."""
-        found = defaultdict(list)
-        for row in self.regions.to_pylist():
-            if row["subdivision"]:
-                found[row["country"]].append(Subdivision(row["subdivision"], row["name"], (), True, False))
-        return found
+
+def named_subdivisions(regions: pa.Table) -> dict[str, list[Subdivision]]:
+    """The regions (schema REGIONS) that have a code, by country: names that another database's may be matched with."""
+    found = defaultdict(list)
+    for row in regions.to_pylist():
+        if row["subdivision"]:
+            found[row["country"]].append(Subdivision(row["subdivision"], row["name"], (), True, False))
+    return found
 
 
 def build(
-    v4: Networks, v6: Networks, places: Places, subdivisions: Mapping[str, Sequence[Subdivision]], provenance: Provenance
+    v4: Networks,
+    v6: Networks,
+    places: Places,
+    subdivisions: Mapping[str, Sequence[Subdivision]],
+    provenance: Provenance,
 ) -> RegionTable:
     """The region table of a database. `subdivisions`: by country, the official names that spellings are matched with.
 
@@ -116,8 +121,9 @@ def build(
     country_of_name = np.array([code_of_row[spelt[name][0], None] for name in places.names], np.uint16)
 
     # Most people share few addresses, so addresses are weighed; IPv6 networks count where there is no IPv4 at all.
-    weight = np.bincount(v4.places, 2.0 ** (32 - v4.bits.astype(np.float64)), len(places.name_of))
+    weight = np.zeros(len(places.name_of))
     weight += 1e-9 * np.bincount(v6.places, minlength=len(places.name_of))
+    weight += np.bincount(v4.places, 2.0 ** (32 - v4.bits.astype(np.float64)), len(places.name_of))
     code_of_place = code_of_name[places.name_of]
     means = _means(code_of_place, weight, places, len(rows) + 1)
     of_countries = _means(country_of_name[places.name_of], weight, places, len(rows) + 1)
@@ -150,8 +156,9 @@ def _spelt(
     v4: Networks, v6: Networks, places: Places, subdivisions: Mapping[str, Sequence[Subdivision]]
 ) -> dict[PlaceName, tuple[str, Region | None]]:
     """The country and region of each place name; no country is the empty text."""
-    networks = np.concatenate([v4.places, v6.places])
-    counts = np.bincount(places.name_of[networks], minlength=len(places.names))
+    counts = np.zeros(len(places.names), np.int64)
+    for networks in (v4, v6):
+        counts += np.bincount(places.name_of[networks.places], minlength=len(places.names))
     in_country: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     own: dict[str, set[Subdivision]] = defaultdict(set)
     for name, count in zip(places.names, counts.tolist(), strict=True):
@@ -182,10 +189,11 @@ def _means(
     north, east = np.radians(places.latitude[located]), np.radians(places.longitude[located])
     axes = (np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north))
     x, y, z = (np.bincount(code, weight * axis, codes) for axis in axes)
-    known = np.bincount(code, weight, codes) > 0
-    latitude = np.where(known, np.degrees(np.arctan2(z, np.hypot(x, y))), np.nan)
-    longitude = np.where(known, np.degrees(np.arctan2(y, x)), np.nan)
-    return np.round(latitude, 4), np.round(longitude, 4)
+    unknown = np.bincount(code, weight, codes) == 0
+    latitude: NDArray[np.float64] = np.degrees(np.arctan2(z, np.hypot(x, y))).round(4)
+    longitude: NDArray[np.float64] = np.degrees(np.arctan2(y, x)).round(4)
+    latitude[unknown] = longitude[unknown] = np.nan
+    return latitude, longitude
 
 
 def _collapse(networks: Networks, code_of_place: NDArray[np.uint16], width: int, kind: type[Any]) -> RangeTable:

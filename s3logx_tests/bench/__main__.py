@@ -1,0 +1,49 @@
+"""`python -m s3logx_tests.bench`: measures, prints what it sees, and writes build/bench.json and build/bench.md."""
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Sequence
+
+from s3logx_tests.bench.data import BenchData
+from s3logx_tests.bench.measure import ROOT
+from s3logx_tests.bench.measurements import MEASUREMENTS, Bench, Measured
+from s3logx_tests.bench.results import Machine, as_markdown, write
+
+_BUILD = ROOT / "build"
+_PEERS = ("polars", "duckdb", "chdb")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0 when everything asked for was measured."""
+    parser = argparse.ArgumentParser(prog="python -m s3logx_tests.bench", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS), metavar="NAME",
+                        help=f"of {', '.join(MEASUREMENTS)}")  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the data; `memory` is measured at 1 only")
+    chosen = parser.parse_args(arguments)
+    absent = [peer for peer in _PEERS if importlib.util.find_spec(peer) is None]
+    if absent:
+        print(f"error: {', '.join(absent)} not installed; `make bench` installs the peers", file=sys.stderr)
+        return 1
+    root = _BUILD / "bench-data"
+    root.mkdir(parents=True, exist_ok=True)
+    bench = Bench(BenchData(root, chosen.scale), chosen.rounds, _BUILD / "bench-scratch", _tell)
+    machine = Machine.here()
+    measured: list[Measured] = []
+    for name in chosen.only:
+        if name == "memory" and chosen.scale != 1:
+            continue
+        _tell(name)
+        measured.append(MEASUREMENTS[name](bench))
+    write(_BUILD, measured, machine, chosen.scale)
+    print(as_markdown(measured, machine, chosen.scale))
+    return 0
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,272 @@
+"""The master key: made once, kept apart, compared before anything is written, and never shown."""
+
+import base64
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from s3logx_assets.adapters import key_store
+from s3logx_assets.adapters.key_store import KEY_FILE, open_sealer, verify
+from s3logx_assets.core.errors import MasterKeyError, PermanentError
+from s3logx_assets.core.sealing import Sealer
+from s3logx_tests import processes
+from s3logx_tests.processes import CONTEXT
+
+KEY = bytes(range(100, 132))
+OTHER = bytes(range(101, 133))
+
+
+class Place:
+    """A home and a store, and what was told."""
+
+    def __init__(self, root: Path) -> None:
+        self.home, self.private = root / "home", root / "home" / "s3logx" / "private"
+        self.key_file, self.key_id = self.home / KEY_FILE, self.private / "key_id"
+        self.told: list[str] = []
+
+    def open(self, key: bytes | None = None) -> Sealer:
+        return open_sealer(self.private, self.home, key, self.told.append)
+
+    def refusal(self, key: bytes | None = None) -> str:
+        """Why the store does not open; neither that nor a check may change anything."""
+        before = self.state()
+        with pytest.raises(MasterKeyError) as caught:
+            self.open(key)
+        with pytest.raises(MasterKeyError):
+            verify(self.private, self.home, key)
+        assert self.state() == before
+        assert isinstance(caught.value, PermanentError)
+        return str(caught.value)
+
+    def state(self) -> dict[str, bytes | None]:
+        return {str(path): path.read_bytes() if path.is_file() else None for path in self.home.rglob("*")}
+
+    def add_table(self) -> None:
+        (self.private / "extracted_logs").mkdir(parents=True)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def assert_shows_no_key(text: str, key: bytes) -> None:
+    for form in (key.hex(), base64.b64encode(key).decode(), repr(key)[2:-1], str(list(key))[1:-1]):
+        assert form not in text
+        assert form[:12] not in text
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_the_first_run_makes_a_key_for_its_owner_alone(place: Place, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        sealer = place.open()
+    finally:
+        os.umask(before)
+    key = place.key_file.read_bytes()
+    assert len(key) == 32
+    assert mode(place.key_file) == 0o600
+    assert mode(place.key_id) == 0o600
+    assert mode(place.home) == mode(place.private) == 0o700
+    assert sealer.key_id == Sealer(key).key_id
+    assert place.key_id.read_text() == sealer.key_id
+    assert sorted(os.listdir(place.home)) == ["s3logx", KEY_FILE]
+    assert os.listdir(place.private) == ["key_id"]
+
+
+def test_a_word_on_the_backup_is_said_once_and_shows_no_key(place: Place) -> None:
+    place.open()
+    assert len(place.told) == 1
+    assert str(place.key_file) in place.told[0]
+    assert "Back it up apart from the data" in place.told[0]
+    assert_shows_no_key(place.told[0], place.key_file.read_bytes())
+    place.open()
+    assert len(place.told) == 1
+
+
+def test_later_runs_use_the_same_key(place: Place) -> None:
+    first = place.open()
+    place.add_table()
+    before = place.state()
+    assert place.open().key_id == first.key_id
+    assert verify(place.private, place.home, None) == "fits the store"
+    assert place.state() == before
+
+
+def test_every_store_of_its_own_has_a_key_of_its_own(tmp_path: Path) -> None:
+    assert Place(tmp_path / "a").open().key_id != Place(tmp_path / "b").open().key_id
+
+
+def test_processes_that_start_at_once_end_with_one_key(place: Place) -> None:
+    start, results = CONTEXT.Event(), CONTEXT.Queue()
+    runs = [
+        CONTEXT.Process(target=processes.open_sealer, args=(place.private, place.home, start, results))
+        for _ in range(8)
+    ]
+    for run in runs:
+        run.start()
+    start.set()
+    outcomes = [results.get(timeout=60) for _ in runs]
+    for run in runs:
+        run.join()
+        run.close()
+    results.close()
+    results.join_thread()
+    assert {key_id for key_id, _ in outcomes} == {Sealer(place.key_file.read_bytes()).key_id}
+    assert sum(len(told) for _, told in outcomes) == 1
+    assert sorted(os.listdir(place.home)) == ["s3logx", KEY_FILE]
+    assert os.listdir(place.private) == ["key_id"]
+
+
+def test_a_run_that_writes_its_first_table_does_not_alarm_another(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run looked for the key id before this one made it, and for tables after: it called the id gone."""
+    read = key_store._read
+    first: list[None] = []
+
+    def read_and_then_another_run_starts(path: Path) -> bytes | None:
+        content = read(path)
+        if path == place.key_id and not first:
+            first.append(None)
+            monkeypatch.setattr(key_store, "_read", read)
+            Place.open(place)
+            place.add_table()
+        return content
+
+    monkeypatch.setattr(key_store, "_read", read_and_then_another_run_starts)
+    assert place.open().key_id == place.key_id.read_text()
+
+
+def test_a_key_of_the_settings_needs_no_file(place: Place) -> None:
+    assert verify(place.private, place.home, KEY) == "ready for a new store"
+    sealer = place.open(KEY)
+    assert sealer.key_id == Sealer(KEY).key_id == place.key_id.read_text()
+    assert not place.key_file.exists()
+    assert place.told == []
+    assert verify(place.private, place.home, KEY) == "fits the store"
+
+
+def test_a_key_of_the_settings_comes_before_the_file(place: Place) -> None:
+    place.home.mkdir()
+    place.key_file.write_bytes(OTHER)
+    assert place.open(KEY).key_id == Sealer(KEY).key_id
+    assert place.key_file.read_bytes() == OTHER
+
+
+def test_a_wrong_key_is_refused_before_any_write(place: Place) -> None:
+    place.open(KEY)
+    message = place.refusal(OTHER)
+    assert "not the one that" in message
+    assert str(place.private) in message
+    assert "S3LOGX_KEY" in message
+    for key in (KEY, OTHER):
+        assert_shows_no_key(message, key)
+
+
+def test_a_wrong_key_file_is_refused(place: Place) -> None:
+    place.open()
+    place.add_table()
+    place.key_file.write_bytes(OTHER)
+    message = place.refusal()
+    assert "not the one that" in message
+    assert_shows_no_key(message, OTHER)
+
+
+def test_a_store_whose_key_file_is_gone_does_not_get_a_new_key(place: Place) -> None:
+    place.open()
+    place.add_table()
+    place.key_file.unlink()
+    message = place.refusal()
+    assert str(place.key_file) in message
+    assert "restore it" in message
+    assert "S3LOGX_KEY" in message
+    assert not place.key_file.exists()
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_a_store_whose_key_id_is_gone_is_refused(place: Place, key: bytes | None) -> None:
+    place.open(key)
+    place.add_table()
+    place.key_id.unlink()
+    message = place.refusal(key)
+    assert "key_id is gone" in message
+    assert "backup" in message
+
+
+def test_a_store_whose_key_and_key_id_are_gone_does_not_get_a_new_key(place: Place) -> None:
+    """A new key was made before the tables were seen; it then stood in the way of the one to be restored."""
+    place.open()
+    place.add_table()
+    place.key_id.unlink()
+    place.key_file.unlink()
+    assert "key_id is gone" in place.refusal()
+    assert not place.key_file.exists()
+
+
+@pytest.mark.parametrize("content", [b"", KEY[:31], KEY + b"\n", KEY.hex().encode(), base64.b64encode(KEY)])
+def test_a_malformed_key_file_is_refused(place: Place, content: bytes) -> None:
+    place.home.mkdir()
+    place.key_file.write_bytes(content)
+    place.key_file.chmod(0o600)
+    message = place.refusal()
+    assert str(place.key_file) in message
+    assert "32 bytes" in message
+    assert_shows_no_key(message, KEY)
+    assert not place.key_id.exists()
+
+
+@pytest.mark.parametrize("permissions", [0o640, 0o604, 0o660, 0o601, 0o620, 0o644, 0o777])
+def test_a_key_file_that_others_can_reach_is_refused(place: Place, permissions: int) -> None:
+    place.open()
+    place.key_file.chmod(permissions)
+    message = place.refusal()
+    assert "can be read by others; run chmod 600" in message
+    assert str(place.key_file) in message
+    place.key_file.chmod(0o600)
+    place.open()
+
+
+def test_a_key_file_without_permission_is_named() -> None:
+    with processes.open_folder() as folder:
+        home, private = folder / "home", folder / "private"
+        home.mkdir(mode=0o755)
+        (home / KEY_FILE).write_bytes(KEY)
+        (home / KEY_FILE).chmod(0)
+        assert processes.as_nobody(processes.try_key, private, home) == (
+            f"MasterKeyError: {home / KEY_FILE} cannot be read: Permission denied"
+        )
+        assert not private.exists()
+
+
+def test_a_home_that_cannot_be_written_is_named() -> None:
+    with processes.open_folder() as folder:
+        message = processes.as_nobody(processes.try_key, folder / "store" / "private", folder)
+        assert message == f"MasterKeyError: {folder / KEY_FILE} cannot be written: Permission denied"
+        assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("function", ["write", "fsync", "link"])
+def test_a_full_disk_leaves_no_half_a_key(place: Place, function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    place.home.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, fail)
+        with pytest.raises(MasterKeyError, match="cannot be written: No space left on device"):
+            place.open()
+    assert os.listdir(place.home) == []
+    place.open()
+
+
+def test_a_check_of_a_new_place_makes_nothing(place: Place) -> None:
+    assert verify(place.private, place.home, None) == f"will be made on the first run: {place.key_file}"
+    assert not place.home.exists()

@@ -15,6 +15,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
@@ -403,25 +404,30 @@ class _Run:
         self._answers.put(None)
 
     def _take(self, fed: deque[int], report: Report, rows: pa.Table) -> None:
-        """Gives each row of a report to its date. Rows come in the files' order; those behind the last closed file
+        """Gives the rows of a report to their dates. Rows come in the files' order; those behind the last closed file
         belong to the one that is still open."""
-        start = 0
+        numbers, counts = [], []
         for closed in report.files:
             assert fed.popleft() == closed.number
-            start = self._give(closed.number, rows, start, closed.extracted - self._files[closed.number].delivered)
+            numbers.append(closed.number)
+            counts.append(closed.extracted - self._files[closed.number].delivered)
             self._close(closed)
-        if start < rows.num_rows:
-            self._give(fed[0], rows, start, rows.num_rows - start)
+        if (left := rows.num_rows - sum(counts)) > 0:
+            numbers.append(fed[0])
+            counts.append(left)
+            self._files[fed[0]].delivered += left
+        # One slice for each date, not for each file: every slice brings a dictionary that has to be unified.
+        start = 0
+        for _, files in groupby(range(len(numbers)), key=lambda place: self._files[numbers[place]].date.numbers.start):
+            places = list(files)
+            of_date = counts[places[0] : places[-1] + 1]
+            entry = self._files[numbers[places[0]]].date
+            if (count := sum(of_date)) and entry.error is None:
+                entry.chunks.append(rows.slice(start, count))
+                entry.files.append(np.repeat(np.array(numbers[places[0] : places[-1] + 1], np.int32), of_date))
+            start += count
         for item in report.rejected:
             self._files[item[0]].date.rejected.append(item)
-
-    def _give(self, number: int, rows: pa.Table, start: int, count: int) -> int:
-        file = self._files[number]
-        file.delivered += count
-        if count and file.date.error is None:
-            file.date.chunks.append(rows.slice(start, count))
-            file.date.files.append(np.full(count, number, np.int32))
-        return start + count
 
     def _close(self, closed: FileReport) -> None:
         file = self._files[closed.number]

@@ -160,7 +160,7 @@ function single(    gap, id) {
     gap = index(rest, "  ")
     id = substr(rest, gap + 1)
     rest = substr(rest, 1, gap) (id ~ EMPTY_REQUESTER ? "-" id : substr(id, 2))
-    return 1
+    return rest ~ GET            # with an operation in the place of the request ID it is another record
 }
 
 function reject(reason) {

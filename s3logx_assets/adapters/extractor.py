@@ -122,7 +122,7 @@ class Extractor:
         run = _Run(self._store, files, self._workers)
         try:
             for _ in run.steps():
-                while waiting and not waiting[0].open:
+                while waiting and (waiting[0].error is not None or not waiting[0].open):
                     yield self._finish(waiting.popleft(), files)
             while waiting:
                 yield self._finish(waiting.popleft(), files)

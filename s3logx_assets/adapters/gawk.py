@@ -175,6 +175,7 @@ class RecordFeeder:
         self._gawk = gawk
         self._open = 0  # bytes of the record that has begun
         self._blank = True  # whether it has been blank so far
+        self._return = False  # whether its last byte so far is a carriage return
 
     def feed(self, chunk: bytes) -> None:
         """A chunk of the open file."""
@@ -189,7 +190,7 @@ class RecordFeeder:
             return
         self._gawk.feed(chunk)
         if first >= 0:
-            self._open, self._blank = 0, True
+            self._open, self._blank, self._return = 0, True, False
             chunk = chunk[chunk.rfind(b"\n") + 1 :]
         self._begin(chunk)
 
@@ -204,10 +205,15 @@ class RecordFeeder:
             self._end_record()
 
     def _begin(self, part: bytes) -> None:
+        if not part:
+            return
         self._open += len(part)
-        self._blank = self._blank and not part.strip(b" \t\r")
+        # Blanks and tabs, and one carriage return if it is the last byte of all.
+        ended = self._return or part[:-1].strip(b" \t") or part[-1:] not in (b" ", b"\t", b"\r")
+        self._blank = self._blank and not ended
+        self._return = part.endswith(b"\r")
 
     def _end_record(self) -> None:
         cut = self._open > MAX_RECORD_BYTES and not self._blank
         self._gawk.feed(b"\x01\n" if cut else b"\n")
-        self._open, self._blank = 0, True
+        self._open, self._blank, self._return = 0, True, False

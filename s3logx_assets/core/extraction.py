@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from s3logx_assets.core import addresses
 from s3logx_assets.core.addresses import AddressBlock
+from s3logx_assets.core.errors import ConservationError
 from s3logx_assets.core.schemas import EXTRACTED_LOGS
 
 # The program's columns; those that are kept have a type.
@@ -60,27 +61,41 @@ def parse_rows(rows: memoryview | bytes) -> pa.Table:
     search for duplicates."""
     if not len(rows):
         return ROWS.empty_table()
-    table = pa.csv.read_csv(
+    try:
+        table = _read_csv(rows)
+    except pa.ArrowInvalid:
+        raise ConservationError("the extraction program wrote rows that cannot be read") from None
+    identifier = table.schema.get_field_index("request_id")
+    hashed = pa.array(_hash_strings(table["request_id"].chunk(0)))
+    return table.set_column(identifier, ROWS.field("request_id"), hashed)
+
+
+def _read_csv(rows: memoryview | bytes) -> pa.Table:
+    return pa.csv.read_csv(
         pa.BufferReader(pa.py_buffer(rows)),
         read_options=pa.csv.ReadOptions(use_threads=False, block_size=len(rows) + 1, column_names=list(_COLUMNS)),
         parse_options=_PARSE,
         convert_options=_CONVERT,
     ).combine_chunks()
-    identifier = table.schema.get_field_index("request_id")
-    hashed = pa.array(_hash_strings(table["request_id"].chunk(0)))
-    return table.set_column(identifier, ROWS.field("request_id"), hashed)
 
 
 def _hash_strings(strings: pa.StringArray) -> NDArray[np.uint64]:
     """A 64-bit hash of each string. A request ID has 16 characters, so two words hold it; others take the detour."""
     offsets = np.frombuffer(strings.buffers()[1], np.int32)[strings.offset : strings.offset + len(strings) + 1]
     data = np.frombuffer(strings.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
-    if (np.diff(offsets) == 16).all():
+    hashed = np.empty(len(strings), np.uint64)
+    usual = np.diff(offsets) == 16
+    if usual.all():
         words = data.view(np.uint64).reshape(-1, 2)
-        with np.errstate(over="ignore"):
-            return np.asarray(words[:, 0] * _MIX ^ words[:, 1])
-    digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in strings.to_pylist()]
-    return np.frombuffer(b"".join(digests), np.uint64)
+    else:
+        starts = (offsets[:-1] - offsets[0])[usual]
+        words = data[starts[:, None] + np.arange(16)].view(np.uint64)
+        others = [strings[row].as_py().encode() for row in np.flatnonzero(~usual).tolist()]
+        digests = b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in others)
+        hashed[~usual] = np.frombuffer(digests, np.uint64)
+    with np.errstate(over="ignore"):
+        hashed[usual] = words[:, 0] * _MIX ^ words[:, 1]
+    return hashed
 
 
 @dataclass(slots=True)

@@ -173,9 +173,9 @@ WORST: dict[str, Callable[[int], bytes]] = {
 
 
 def parse_seconds(record: bytes) -> float:
-    start = time.perf_counter()
+    start = time.thread_time()  # the time of this thread, whatever else the machine does
     parse_record(record)
-    return time.perf_counter() - start
+    return time.thread_time() - start
 
 
 @pytest.mark.parametrize("name", WORST)

@@ -391,7 +391,7 @@ class _Run:
                             chunk = chunk[end:]
                         if chunk:
                             feeder.feed(chunk)
-                except S3logxError as error:
+                except LogFileError as error:  # and not gawk's own end, which ends the run
                     file.date.error = error
                 feeder.end_file()
             process.open_file(-1)

@@ -4,7 +4,7 @@ set -euo pipefail
 bin=$1
 "$bin/pip" install --quiet uv
 lock() {
-    "$bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+    "$bin/uv" pip compile --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url \
         --no-emit-find-links --no-annotate --no-header --no-config pyproject.toml "$@"
 }
 lock --group dev -o requirements-dev.lock

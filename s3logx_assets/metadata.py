@@ -2,6 +2,8 @@
 a client of the archive controls but the validated key."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -15,6 +17,15 @@ def column_schema(schema: pa.Schema) -> dg.TableSchema:
             for field in schema
         ]
     )
+
+
+def table_metadata(table: pa.Table, path: Path) -> dict[str, Any]:
+    """What is said of every stored table: rows, columns, place."""
+    return {
+        "dagster/partition_row_count": table.num_rows,
+        "dagster/column_schema": column_schema(table.schema),
+        "dagster/uri": str(path),
+    }
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -13,6 +13,7 @@ import threading
 import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import groupby
@@ -71,6 +72,10 @@ class _File:
     checksum: int = 0  # of the first bytes: only narrows the search for equal files
     delivered: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+
+    def take_head(self, head: bytes) -> None:
+        """Keeps the checksum of the first bytes."""
+        self.checksum = zlib.crc32(head)
 
 
 @dataclass(slots=True)
@@ -190,10 +195,9 @@ class Extractor:
 
     def _digest(self, item: LogObject) -> bytes:
         digest = hashlib.sha256()
-        reader = self._store.open(item)
-        while chunk := reader.read(_CHUNK):
-            digest.update(chunk)
-        reader.close()
+        with closing(self._store.open(item)) as reader:
+            while chunk := reader.read(_CHUNK):
+                digest.update(chunk)
         return digest.digest()
 
     def _drop_equal_records(self, rows: extraction.DateRows, files: list[_File]) -> None:
@@ -382,7 +386,7 @@ class _Run:
                 fed.append(number)
                 process.open_file(number)
                 try:
-                    for chunk in contents(self._store, file.item, lambda head, file=file: _check(file, head)):  # type: ignore[misc]
+                    for chunk in contents(self._store, file.item, file.take_head):
                         unreported += len(chunk)
                         if unreported > _BATCH_BYTES and (end := chunk.rfind(b"\n") + 1):
                             feeder.feed(chunk[:end])
@@ -418,13 +422,13 @@ class _Run:
             self._files[fed[0]].delivered += left
         # One slice for each date, not for each file: every slice brings a dictionary that has to be unified.
         start = 0
-        for _, files in groupby(range(len(numbers)), key=lambda place: self._files[numbers[place]].date.numbers.start):
-            places = list(files)
-            of_date = counts[places[0] : places[-1] + 1]
-            entry = self._files[numbers[places[0]]].date
-            if (count := sum(of_date)) and entry.error is None:
+        by_date = groupby(zip(numbers, counts, strict=True), lambda file: self._files[file[0]].date.numbers.start)
+        for first, files in by_date:
+            of_date, rows_of = zip(*files, strict=True)
+            entry = self._files[first].date
+            if (count := sum(rows_of)) and entry.error is None:
                 entry.chunks.append(rows.slice(start, count))
-                entry.files.append(np.repeat(np.array(numbers[places[0] : places[-1] + 1], np.int32), of_date))
+                entry.files.append(np.repeat(np.array(of_date, np.int32), rows_of))
             start += count
         for item in report.rejected:
             self._files[item[0]].date.rejected.append(item)
@@ -437,10 +441,6 @@ class _Run:
             **dict(zip(_PROGRAM_COUNTS, closed.counts, strict=True)),
         }
         file.date.open -= 1
-
-
-def _check(file: _File, head: bytes) -> None:
-    file.checksum = zlib.crc32(head)
 
 
 def _batches(files: Sequence[_File]) -> Iterator[list[int]]:

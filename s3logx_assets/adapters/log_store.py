@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -84,7 +85,9 @@ class LocalLogStore:
                             others += item_day is None
                             # Too far from its date to be listed there, so it is reported here.
                             strays += item_day is not None and item_day - day not in _NEIGHBOURS
-            objects = sorted(item for item in map(self._describe, entries) if item is not None)
+            objects = sorted(
+                (item for item in map(self._describe, entries) if item is not None), key=attrgetter("name")
+            )
             yield day, Listing(tuple(objects), strays, ignored + others)
 
     def days(self) -> list[date]:

@@ -124,7 +124,6 @@ def _encodings(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _write_parquet(stream: BinaryIO, table: pa.Table, record: Mapping[str, Any], sections: Mapping[str, bytes]) -> None:
-    # Arrow writes many small pieces; a local sink of its own keeps Python out of that.
     with pq.ParquetWriter(
         stream,
         table.schema,

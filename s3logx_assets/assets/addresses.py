@@ -10,11 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s3logx_assets.assets.daily import DailyAsset, Made, Tools, inputs_of, partition
+from s3logx_assets.assets.daily import DailyAsset, Made, Tools, inputs_of, partition, store_table
 from s3logx_assets.core.addresses import AddressBlock
-from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.schemas import IP_INDEXES, IP_REGIONS
-from s3logx_assets.metadata import column_schema, markdown_table
+from s3logx_assets.metadata import markdown_table
 
 _SHOWN = 10
 
@@ -25,38 +24,22 @@ def _block(sealed: pa.ChunkedArray) -> AddressBlock:
     return np.frombuffer(array.buffers()[1], np.uint8).reshape(-1, 16)[array.offset : array.offset + len(array)]
 
 
-def _store(
-    tools: Tools, asset: str, day: date, table: pa.Table, inputs: dict[str, str], metadata: dict[str, object]
-) -> Made:
-    version = table_digest(table)
-    path = tools.private_store.write(asset, partition(day), table, {"data_version": version, "inputs": inputs})
-    return Made(
-        version,
-        {
-            "dagster/partition_row_count": table.num_rows,
-            "dagster/column_schema": column_schema(table.schema),
-            "dagster/uri": str(path),
-            **metadata,
-        },
-    )
-
-
 def _ip_indexes(tools: Tools, day: date) -> Made:
     inputs = inputs_of(tools.private_store, day, "extracted_logs")
     sealed = tools.private_store.read("extracted_logs", partition(day), columns=["sealed_ip"])["sealed_ip"]
     counted = pc.value_counts(sealed.drop_null()).field
     values, counts = counted(0), counted(1)
     blocks = _block(pa.chunked_array([values], pa.binary(16)))
-    indexes, networks = tools.keyring.sealer(tools.log).unpack_index(blocks)
+    indexes, networks = tools.sealer.unpack_index(blocks)
     table = pa.table([pa.array(indexes), pa.array(networks), values, counts], schema=IP_INDEXES).sort_by("ip_index")
     requesters = {"requesters": table.num_rows, "networks": len(np.unique(networks))}
-    return _store(tools, "ip_indexes", day, table, inputs, requesters)
+    return store_table(tools, "ip_indexes", day, table, inputs, requesters)
 
 
 def _ip_regions(tools: Tools, day: date) -> Made:
     inputs = inputs_of(tools.private_store, day, "ip_indexes")
     indexes = tools.private_store.read("ip_indexes", partition(day), columns=["ip_index", "sealed_ip", "request_count"])
-    found = tools.geolocator.regions(tools.keyring.sealer(tools.log).unseal(_block(indexes["sealed_ip"])))
+    found = tools.geolocator.regions(tools.sealer.unseal(_block(indexes["sealed_ip"])))
     columns = [indexes["ip_index"], *(found[name] for name in ("region", "method", "subdivision"))]
     table = pa.table(columns, schema=IP_REGIONS)
     regions = found.select(["region"]).append_column("requests", indexes["request_count"])
@@ -71,7 +54,9 @@ def _ip_regions(tools: Tools, day: date) -> Made:
         "source": tools.geolocator.data_version,
         "top_regions": dg.MetadataValue.md(markdown_table(("region", "requests"), rows)),
     }
-    return _store(tools, "ip_regions", day, table, {**inputs, "geolocator": tools.geolocator.data_version}, metadata)
+    return store_table(
+        tools, "ip_regions", day, table, {**inputs, "geolocator": tools.geolocator.data_version}, metadata
+    )
 
 
 def _region_coordinates(tools: Tools, day: date) -> Made:
@@ -81,7 +66,7 @@ def _region_coordinates(tools: Tools, day: date) -> Made:
     table = tools.geolocator.coordinates(labels)
     attribution = ", ".join(item.name for item in tools.geolocator.attribution)
     metadata: dict[str, object] = {"without_coordinates": len(labels) - table.num_rows, "attribution": attribution}
-    return _store(tools, "region_coordinates", day, table, inputs, metadata)
+    return store_table(tools, "region_coordinates", day, table, inputs, metadata)
 
 
 IP_INDEXES_ASSET = DailyAsset(

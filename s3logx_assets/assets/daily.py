@@ -8,14 +8,19 @@ the reasons. What a step makes of a date is in the modules beside this one.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from s3logx_assets.adapters.geolocation import Geolocator
 from s3logx_assets.adapters.log_store import LogStore
 from s3logx_assets.adapters.table_store import TableStore
+from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.errors import S3logxError, StoreError, TransientError
+from s3logx_assets.core.sealing import Sealer
+from s3logx_assets.metadata import table_metadata
 from s3logx_assets.partitions import LOG_DATE
 from s3logx_assets.resources import Keyring, Rules
 
@@ -24,7 +29,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Tools:
-    """What the steps work with."""
+    """What the steps of one run work with."""
 
     log_store: LogStore
     private_store: TableStore
@@ -32,6 +37,11 @@ class Tools:
     keyring: Keyring
     rules: Rules
     log: Callable[[str], None]
+
+    @cached_property
+    def sealer(self) -> Sealer:
+        """The store's sealer, its key checked once a run, before anything is written. Raises MasterKeyError."""
+        return self.keyring.sealer(self.log)
 
 
 @dataclass(frozen=True)
@@ -58,11 +68,12 @@ Step = Callable[[Tools, date], Made]
 
 @dataclass(frozen=True)
 class DailyAsset:
-    """A daily asset: its spec, its checks, and how to make one date. `stream`, where given, makes many dates at once
-    and brings them in order, each with what was made or why not. `check` checks a date as it is stored."""
+    """A daily asset: its spec, its checks, and how it is made. Either `make` makes one date, or, for the first of the
+    chain, `stream` makes many at once and brings each with what was made or why not. `check` checks a date as it is
+    stored."""
 
     spec: dg.AssetSpec
-    make: Step
+    make: Step | None = None
     checks: tuple[dg.AssetCheckSpec, ...] = ()
     stream: Callable[[Tools, Sequence[date]], Iterator[tuple[date, Made | S3logxError]]] | None = None
     check: Callable[[Tools, date], tuple[CheckOutcome, ...]] | None = None
@@ -90,9 +101,25 @@ def inputs_of(store: TableStore, day: date, *assets: str) -> dict[str, str]:
     return versions
 
 
-def partition(day: date) -> str:
-    """The folder name of a log date."""
-    return f"{LOG_DATE}={day.isoformat()}"
+def partition(day: date | str) -> str:
+    """The folder name of a log date, given as a date or as YYYY-MM-DD."""
+    return f"{LOG_DATE}={day}"
+
+
+def store_table(
+    tools: Tools,
+    asset: str,
+    day: date,
+    table: pa.Table,
+    inputs: Mapping[str, str],
+    metadata: Mapping[str, Any],
+    sections: Mapping[str, bytes] | None = None,
+) -> Made:
+    """Stores a date's table of an asset with the versions of its `inputs`, and says what was made."""
+    version = table_digest(table)
+    record = {"data_version": version, "inputs": dict(inputs)}
+    path = tools.private_store.write(asset, partition(day), table, record, sections)
+    return Made(version, {**table_metadata(table, path), **metadata})
 
 
 def build_daily_assets(
@@ -147,28 +174,33 @@ class _Outcome:
 
 
 def _run(wanted: Sequence[DailyAsset], tools: Tools, days: Sequence[date]) -> Iterator[tuple[date, _Outcome]]:
-    streams = [asset for asset in wanted if asset.stream is not None]
-    if streams and streams[0].stream is not None:
-        first, rest = streams[0], [asset for asset in wanted if asset is not streams[0]]
-        for day, made in streams[0].stream(tools, days):
-            outcome = _Outcome()
-            if isinstance(made, Made):
-                outcome.made.append((first.spec.key, made))
-                _through(rest, tools, day, outcome)
-            else:
-                outcome.error = made
-            yield day, outcome
-    else:
-        for day in days:
-            outcome = _Outcome()
-            _through(wanted, tools, day, outcome)
-            yield day, outcome
+    """Each date through all wanted steps: those of a stream as they come, the others in the order of `days`."""
+    steps = [(asset.spec.key, asset.make) for asset in wanted if asset.make is not None]
+    for day, streamed in _streamed(wanted, tools, days):
+        outcome = _Outcome()
+        if isinstance(streamed, Exception):
+            outcome.error = streamed
+        else:
+            outcome.made += streamed
+            _through(steps, tools, day, outcome)
+        yield day, outcome
 
 
-def _through(steps: Sequence[DailyAsset], tools: Tools, day: date, outcome: _Outcome) -> None:
+def _streamed(
+    wanted: Sequence[DailyAsset], tools: Tools, days: Sequence[date]
+) -> Iterator[tuple[date, list[tuple[dg.AssetKey, Made]] | S3logxError]]:
+    for asset in wanted:
+        if asset.stream is not None:
+            for day, made in asset.stream(tools, days):
+                yield day, [(asset.spec.key, made)] if isinstance(made, Made) else made
+            return
+    yield from ((day, []) for day in days)
+
+
+def _through(steps: Sequence[tuple[dg.AssetKey, Step]], tools: Tools, day: date, outcome: _Outcome) -> None:
     try:
-        for asset in steps:
-            outcome.made.append((asset.spec.key, asset.make(tools, day)))
+        for key, make in steps:
+            outcome.made.append((key, make(tools, day)))
     except Exception as error:  # one date's trouble, of whatever kind, is that date's alone
         outcome.error = error
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -15,7 +16,7 @@ from s3logx_assets.assets.daily import CheckOutcome, DailyAsset, Made, Tools, pa
 from s3logx_assets.core import ledger as ledgers
 from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.errors import ConservationError, S3logxError, ShrinkError
-from s3logx_assets.metadata import column_schema, markdown_table
+from s3logx_assets.metadata import markdown_table, table_metadata
 from s3logx_assets.resources import build_extractor
 
 KEY = "extracted_logs"
@@ -28,24 +29,16 @@ def ledger_of(store: TableStore, day: date) -> pa.Table:
 
 
 def _stream(tools: Tools, days: Sequence[date]) -> Iterator[tuple[date, Made | S3logxError]]:
-    sealer = tools.keyring.sealer(tools.log)
-    extractor = build_extractor(tools.log_store, sealer, tools.rules.settings)
+    extractor = build_extractor(tools.log_store, tools.sealer, tools.rules.settings)
     for outcome in extractor.extract(days, _refuse_to_shrink(tools)):
         if not isinstance(outcome, ExtractedDate):
             yield outcome.day, outcome.error
             continue
         try:
-            made: Made | S3logxError = _store(tools, outcome, sealer.key_id)
+            made: Made | S3logxError = _store(tools, outcome)
         except S3logxError as error:
             made = error
         yield outcome.day, made
-
-
-def _make(tools: Tools, day: date) -> Made:
-    (_, made), *_ = _stream(tools, [day])
-    if isinstance(made, S3logxError):
-        raise made
-    return made
 
 
 def _refuse_to_shrink(tools: Tools) -> Callable[[date, Listing], S3logxError | None]:
@@ -71,7 +64,7 @@ def _refuse_to_shrink(tools: Tools) -> Callable[[date, Listing], S3logxError | N
     return refuse
 
 
-def _store(tools: Tools, done: ExtractedDate, key_id: str) -> Made:
+def _store(tools: Tools, done: ExtractedDate) -> Made:
     counts = ledgers.sum_of(done.ledger)
     subject = checks.Subject(done.day, done.rows, done.ledger, done.listing)
     if not checks.conservation(subject).passed:
@@ -81,7 +74,7 @@ def _store(tools: Tools, done: ExtractedDate, key_id: str) -> Made:
         "data_version": version,
         "listing": ledgers.listing_digest(done.listing.objects),
         "counts": counts,
-        "key_id": key_id,
+        "key_id": tools.sealer.key_id,
     }
     path = tools.private_store.write(KEY, partition(done.day), done.rows, record, {"ledger": _serialized(done.ledger)})
     return Made(version, _metadata(done, counts, path), _evaluate(tools, subject))
@@ -94,11 +87,9 @@ def _serialized(ledger: pa.Table) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
-def _metadata(done: ExtractedDate, counts: dict[str, int], path: object) -> dict[str, Any]:
+def _metadata(done: ExtractedDate, counts: dict[str, int], path: Path) -> dict[str, Any]:
     metadata: dict[str, Any] = {
-        "dagster/partition_row_count": done.rows.num_rows,
-        "dagster/column_schema": column_schema(done.rows.schema),
-        "dagster/uri": str(path),
+        **table_metadata(done.rows, path),
         **{name: counts[name] for name in ("files", "bytes", "records", "extracted", "duplicate")},
         "skipped": sum(count for name, count in counts.items() if name.startswith("skipped_")),
         "rejected": sum(count for name, count in counts.items() if name.startswith("rejected_")),
@@ -123,9 +114,8 @@ def _check(tools: Tools, day: date) -> tuple[CheckOutcome, ...]:
 
 def _evaluate(tools: Tools, subject: checks.Subject) -> tuple[CheckOutcome, ...]:
     settings = tools.rules.settings
-    sealer = tools.keyring.sealer(tools.log)
     return checks.evaluate(
-        subject, tools.private_store, tools.log_store, sealer, settings.first_date, settings.rejected_share
+        subject, tools.private_store, tools.log_store, tools.sealer, settings.first_date, settings.rejected_share
     )
 
 
@@ -136,7 +126,6 @@ EXTRACTED_LOGS = DailyAsset(
         kinds={"gawk", "parquet"},
         description="One row per successful GET of a log date, addresses sealed, and the ledger of its log files.",
     ),
-    make=_make,
     stream=_stream,
     checks=checks.SPECS,
     check=_check,

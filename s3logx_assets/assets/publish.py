@@ -33,9 +33,10 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Release:
-    """What is released: files by their path, and what was counted."""
+    """What is released: files by their path, a digest of them all, and what was counted."""
 
     release_id: str
+    digest: str
     files: Mapping[str, bytes]
     datasets: Mapping[str, Published]
     archive: Published
@@ -90,7 +91,8 @@ def build_release(store: TableStore, rules: Rules, geolocator: Geolocator) -> Re
         attributions=[report.Attribution(item.text, item.url) for item in geolocator.attribution],
         data_licence="The figures are the archive's own.",
     ).encode()
-    return Release(f"{found.cutoff}-{_digest(files)[:12]}", files, published, archive)
+    digest = _digest(files)
+    return Release(f"{found.cutoff}-{digest[:12]}", digest, files, published, archive)
 
 
 def _scope_files(scope: str, tables: ScopeTables, policy: tuple[int, int]) -> dict[str, bytes]:
@@ -108,7 +110,7 @@ def _scope_files(scope: str, tables: ScopeTables, policy: tuple[int, int]) -> di
 def _coordinates(store: TableStore) -> pa.Table:
     def oldest_first() -> Iterator[pa.Table]:
         for day in store.partitions("region_coordinates", LOG_DATE):
-            yield store.read("region_coordinates", partition(date.fromisoformat(day)))
+            yield store.read("region_coordinates", partition(day))
 
     return public_tables.latest_coordinates(oldest_first())
 
@@ -149,5 +151,5 @@ def publication(
             "bytes": sum(map(len, release.files.values())),
             "archive": dg.MetadataValue.md(figures),
         },
-        data_version=dg.DataVersion(_digest(release.files)[:32]),
+        data_version=dg.DataVersion(release.digest[:32]),
     )

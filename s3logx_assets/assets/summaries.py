@@ -7,7 +7,7 @@ changes makes exactly those scopes stale whose rows changed. Thresholds and roun
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -23,7 +23,7 @@ from s3logx_assets.core.digests import table_digest, text_digest
 from s3logx_assets.core.schemas import DAILY_USAGE as USAGE_SCHEMA
 from s3logx_assets.core.scopes import ARCHIVE, scope_of
 from s3logx_assets.core.summaries import ScopeTables, summarise, totals
-from s3logx_assets.metadata import column_schema
+from s3logx_assets.metadata import table_metadata
 from s3logx_assets.partitions import LOG_DATE, SCOPE, SCOPES
 from s3logx_assets.resources import Rules
 
@@ -50,20 +50,19 @@ class Plan:
 
 def plan(store: TableStore, rules: Rules) -> Plan:
     """Compares every scope's file with the daily usage. Reads footers and digests, no rows."""
-    versions = scope_versions(store)
-    newest = newest_log_date(store)
-    cutoff = rules.cutoff(newest) if newest is not None else None
+    versions, cutoff = scope_versions(store), present_cutoff(store, rules)
     stale = [scope for scope, version in versions.items() if not _fresh(store, scope, version, cutoff)]
     vanished = sorted(set(store.partitions(SUMMARIES, SCOPE)) - set(versions))
     return Plan(versions, cutoff, sorted(stale), vanished)
 
 
-def newest_log_date(store: TableStore) -> date | None:
-    """The newest log date that was extracted from at least one log file."""
+def present_cutoff(store: TableStore, rules: Rules) -> date | None:
+    """The last event date that counts, by the newest log date that was extracted from at least one log file; None
+    without one."""
     for day in reversed(store.partitions("extracted_logs", LOG_DATE)):
-        record = store.record("extracted_logs", f"{LOG_DATE}={day}")
+        record = store.record("extracted_logs", partition(day))
         if record is not None and record["counts"]["files"]:
-            return date.fromisoformat(day)
+            return rules.cutoff(date.fromisoformat(day))
     return None
 
 
@@ -71,7 +70,7 @@ def scope_versions(store: TableStore) -> dict[str, str]:
     """Each scope that has rows, with the version of all that belongs to it."""
     groups: dict[str, Any] = defaultdict(hashlib.sha256)
     for day in store.partitions(DAILY_USAGE, LOG_DATE):
-        for dataset, event_date, digest in json.loads(store.section(DAILY_USAGE, f"{LOG_DATE}={day}", DIGESTS)):
+        for dataset, event_date, digest in json.loads(store.section(DAILY_USAGE, partition(day), DIGESTS)):
             for scope in (scope_of(dataset), ARCHIVE):
                 groups[scope].update(f"{day} {len(dataset)} {dataset} {event_date} {digest}\n".encode())
     return {scope: group.hexdigest()[:32] for scope, group in sorted(groups.items())}
@@ -95,13 +94,17 @@ def read_scope(store: TableStore, scope: str) -> ScopeTables:
 
 
 def make_scopes(
-    store: TableStore, rules: Rules, scopes: Collection[str], wanted: Collection[str]
+    store: TableStore,
+    versions: Mapping[str, str],
+    cutoff: date | None,
+    scopes: Collection[str],
+    wanted: Collection[str],
 ) -> Iterator[dg.AssetMaterialization]:
-    """Makes the tables of `scopes`, those of the assets in `wanted`, in one pass over the daily usage."""
+    """Makes the tables of `scopes`, those of the assets in `wanted`, in one pass over the daily usage. `versions` and
+    `cutoff` were read before it: daily usage that changes meanwhile leaves a scope out of date, never wrongly fresh."""
     if not scopes:
         return
-    versions, newest = scope_versions(store), newest_log_date(store)
-    settled_until = rules.cutoff(newest) if newest is not None else date.min
+    settled_until = cutoff or date.min
     for scope, tables in summarise(_usage(store), scopes, settled_until).items():
         inputs = {DAILY_USAGE: versions.get(scope, "")}
         if SUMMARIES in wanted:
@@ -115,7 +118,7 @@ def _usage(store: TableStore) -> Iterator[pa.Table]:
         [pa.field(item.name, _TEXTS) if item.name in _DICTIONARY_COLUMNS else item for item in USAGE_SCHEMA]
     )
     for day in store.partitions(DAILY_USAGE, LOG_DATE):
-        yield store.read(DAILY_USAGE, partition(date.fromisoformat(day))).cast(schema)
+        yield store.read(DAILY_USAGE, partition(day)).cast(schema)
 
 
 def _store_summaries(
@@ -145,8 +148,7 @@ def _store_totals(store: TableStore, scope: str, table: pa.Table, inputs: dict[s
     figures = {
         name: str(value) if isinstance(value, date) else value for name, value in row.items() if value is not None
     }
-    schema = {"dagster/column_schema": column_schema(table.schema), "dagster/uri": str(path)}
-    return _event(TOTALS, scope, version, {"dagster/partition_row_count": 1, **figures, **schema})
+    return _event(TOTALS, scope, version, {**table_metadata(table, path), **figures})
 
 
 def _event(asset: str, scope: str, version: str, metadata: dict[str, Any]) -> dg.AssetMaterialization:
@@ -185,7 +187,8 @@ def build_scope_assets(backfill_policy: dg.BackfillPolicy) -> dg.AssetsDefinitio
         context: dg.AssetExecutionContext, private_store: dg.ResourceParam[TableStore], rules: dg.ResourceParam[Rules]
     ) -> Iterator[dg.AssetMaterialization]:
         wanted = {key.to_user_string() for key in context.selected_asset_keys}
-        yield from make_scopes(private_store, rules, context.partition_keys, wanted)
+        versions, cutoff = scope_versions(private_store), present_cutoff(private_store, rules)
+        yield from make_scopes(private_store, versions, cutoff, context.partition_keys, wanted)
 
     return scopes
 
@@ -203,7 +206,7 @@ def update_stale_scopes(
         for asset in (SUMMARIES, TOTALS):
             private_store.remove(asset, scope_partition(scope))
     context.log.info(f"{len(found.stale)} of {len(found.versions)} scopes are out of date")
-    for event in make_scopes(private_store, rules, found.stale, (SUMMARIES, TOTALS)):
+    for event in make_scopes(private_store, found.versions, found.cutoff, found.stale, (SUMMARIES, TOTALS)):
         context.log_event(event)
 
 

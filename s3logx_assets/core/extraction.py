@@ -133,8 +133,11 @@ def gather(
     file number of each row that was left out because `is_excluded` said so of its address as logged."""
     table = pa.concat_tables(chunks).unify_dictionaries().combine_chunks() if chunks else ROWS.empty_table()
     columns = {item.name: table[item.name].chunk(0) if chunks else pa.array([], item.type) for item in ROWS}
-    texts: list[str] = columns["address"].dictionary.to_pylist()
-    codes = _numpy(columns["address"].indices).astype(np.int32, copy=False)
+    # The chunks of many dates share one report's dictionary; only this date's own addresses are worth unpacking.
+    codes = _numpy(columns["address"].indices)
+    used, place = _used(codes, len(columns["address"].dictionary))
+    codes = place[codes]
+    texts: list[str] = columns["address"].dictionary.filter(pa.array(used)).to_pylist()
     recode = np.cumsum([text != "-" for text in texts], dtype=np.int32) - 1
     recode[[text == "-" for text in texts]] = -1
     rows = DateRows(
@@ -163,6 +166,12 @@ def _numpy(array: pa.Array) -> NDArray[Any]:
     return np.asarray(array.to_numpy(zero_copy_only=False))
 
 
+def _used(codes: NDArray[np.int32], count: int) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+    """Which of `count` codes occur, and the code of each among those."""
+    used = np.bincount(codes, minlength=count) > 0
+    return used, (np.cumsum(used) - 1).astype(np.int32)
+
+
 def suspected_duplicates(rows: DateRows) -> NDArray[np.int64]:
     """The row numbers, ascending, of all rows that look like another one: same request ID and same columns. Whether
     their records are identical in every byte is for the caller to see."""
@@ -181,9 +190,8 @@ def suspected_duplicates(rows: DateRows) -> NDArray[np.int64]:
 def to_table(rows: DateRows, seal: Callable[[AddressBlock], AddressBlock]) -> pa.Table:
     """The date's table of EXTRACTED_LOGS: sealed, and sorted by key bytes, time and then every other column, nulls
     last. A pure function of the multiset of rows: neither their order nor unused keys leave a trace."""
-    used = np.bincount(rows.key, minlength=len(rows.keys)) > 0
+    used, recode = _used(rows.key, len(rows.keys))
     keys = rows.keys.filter(pa.array(used))
-    recode = (np.cumsum(used) - 1).astype(np.int32)
     order = _numpy(pc.array_sort_indices(keys)).astype(np.int64)
     rank = np.empty(len(keys), np.int32)
     rank[order] = np.arange(len(keys), dtype=np.int32)

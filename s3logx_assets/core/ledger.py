@@ -7,6 +7,7 @@ file and so for the date. How records are judged is `core.log_lines`' business, 
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import pyarrow as pa
@@ -56,6 +57,6 @@ def unaccounted(ledger: pa.Table) -> int:
 def listing_digest(objects: Iterable[LogObject]) -> str:
     """A digest of what a listing says of a date (names, sizes, versions): equal digests, nothing new."""
     digest = hashlib.sha256()
-    for item in sorted(objects):
+    for item in sorted(objects, key=attrgetter("name", "size", "version")):
         digest.update(f"{item.name}\0{item.size}\0{item.version}\n".encode())
     return digest.hexdigest()[:32]

@@ -2,6 +2,7 @@
 a client of the archive controls but the validated key."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import dagster as dg
 import pyarrow as pa
 
 
+@cache
 def column_schema(schema: pa.Schema) -> dg.TableSchema:
     """A table's columns, for the UI's own panel."""
     return dg.TableSchema(

@@ -5,7 +5,7 @@ The regions come from a stand-in where a test is not about them, so that these t
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import dagster as dg
 import numpy as np
 import pyarrow as pa
 
+from s3logx_assets.adapters.geolocation import Geolocator
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.addresses import AddressBlock
 from s3logx_assets.core.schemas import REGION_COORDINATES
@@ -66,6 +67,7 @@ class Platform:
     folder: Path
     instance: dg.DagsterInstance
     environment: dict[str, str]
+    geolocator: Geolocator = field(default_factory=EvenOddGeolocator)
 
     @staticmethod
     def make(folder: Path, instance: dg.DagsterInstance, **settings: str) -> "Platform":
@@ -116,6 +118,15 @@ class Platform:
         job = self._defs().get_job_def("update_scopes")
         return job.execute_in_process(instance=self.instance, raise_on_error=False)
 
+    def scope(self, name: str) -> dg.ExecuteInProcessResult:
+        """Materialises the summary of one scope, as from the UI."""
+        return self._job().execute_in_process(
+            instance=self.instance,
+            partition_key=name,
+            asset_selection=[dg.AssetKey("summaries")],
+            raise_on_error=False,
+        )
+
     def publish(self) -> dg.ExecuteInProcessResult:
         """Materialises the publication."""
         return self._job().execute_in_process(
@@ -127,7 +138,7 @@ class Platform:
         return self.instance.get_materialized_partitions(dg.AssetKey(asset))
 
     def _defs(self) -> dg.Definitions:
-        return build_defs(self.settings, {"geolocator": EvenOddGeolocator()})
+        return build_defs(self.settings, {"geolocator": self.geolocator})
 
     def _job(self) -> dg.JobDefinition:
         return self._defs().resolve_implicit_global_asset_job_def()

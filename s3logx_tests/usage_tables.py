@@ -76,5 +76,6 @@ def usage(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         "request_count": 1,
         "download_count": 1,
         "bytes_sent": 1,
+        "in_archive": True,
     }
     return pa.Table.from_pylist([usual | dict(row) for row in rows], schema=DAILY_USAGE)

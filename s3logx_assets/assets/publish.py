@@ -11,19 +11,21 @@ from datetime import date
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from s3logx_assets.adapters.geolocation import Geolocator
 from s3logx_assets.adapters.release_store import ReleaseStore
+from s3logx_assets.adapters.scope_state import HeldUsage, held_usage
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.assets.daily import inputs_of, partition
-from s3logx_assets.assets.summaries import Plan, plan, read_scope
+from s3logx_assets.assets.summaries import SUMMARIES, present_cutoff, read_scope, true_versions
 from s3logx_assets.core import public_tables, report
 from s3logx_assets.core.errors import ReleaseError, StoreError
 from s3logx_assets.core.public_tables import Published
 from s3logx_assets.core.scopes import ARCHIVE
-from s3logx_assets.core.summaries import ScopeTables, settled, totals
+from s3logx_assets.core.summaries import ScopeTables, SplitTables, added_up, by_type_per_week, summarise, totals
 from s3logx_assets.metadata import markdown_table
-from s3logx_assets.partitions import LOG_DATE
+from s3logx_assets.partitions import LOG_DATE, SCOPE
 from s3logx_assets.resources import Rules
 
 _CHAIN = ("extracted_logs", "ip_indexes", "ip_regions", "region_coordinates", "daily_usage")
@@ -42,10 +44,19 @@ class Release:
     archive: Published
 
 
-def consistent_plan(store: TableStore, rules: Rules) -> Plan:
-    """The store's scopes if they and the dates belong together. Raises ReleaseError with the command that mends it."""
-    found = plan(store, rules)
-    if not found.versions or found.cutoff is None:
+@dataclass(frozen=True)
+class ExactScopes:
+    """The exact tables of every scope, which belong together, and the last event date that counts."""
+
+    tables: Mapping[str, SplitTables]
+    cutoff: date
+
+
+def consistent_scopes(usage: HeldUsage, rules: Rules) -> ExactScopes:
+    """The scopes, if they and the dates belong together. Raises ReleaseError with the command that mends it."""
+    store = usage.store
+    versions, cutoff = true_versions(usage), present_cutoff(store, rules)
+    if not versions or cutoff is None:
         raise ReleaseError("there is nothing to publish yet; materialise the daily assets first")
     for day in store.partitions("extracted_logs", LOG_DATE):
         try:
@@ -55,29 +66,51 @@ def consistent_plan(store: TableStore, rules: Rules) -> Plan:
                 f"{error}: dagster asset materialize -m s3logx_assets.definitions "
                 f"--select {','.join(_CHAIN)} --partition-range {day}...{day}"
             ) from None
-    if found.stale or found.vanished:
-        names = [*found.stale, *found.vanished]
+    tables = {scope: read_scope(store, rules, scope, version) for scope, version in versions.items()}
+    found = {scope: each for scope, each in tables.items() if each is not None}
+    vanished = set(store.partitions(SUMMARIES, SCOPE)) - set(versions)
+    if len(found) < len(tables) or vanished:
+        names = sorted({*tables, *vanished} - set(found))
         shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
         raise ReleaseError(f"{len(names)} scopes are out of date ({shown}); update them first: {_UPDATE}")
-    return found
+    return ExactScopes(found, cutoff)
+
+
+def _settled(usage: HeldUsage, rules: Rules, exact: ExactScopes) -> dict[str, ScopeTables]:
+    """The tables of each scope without the rows of event dates after the cutoff. What had no other rows disappears."""
+    until = exact.cutoff.isoformat()
+    late_days = [day for day in usage.days if any(group[1] > until for _, group in usage.present_groups(day))]
+    last = pa.scalar(exact.cutoff, pa.date32())
+
+    def late_rows(day: str) -> pa.Table:
+        rows = usage.present(day)
+        return rows.filter(pc.greater(rows["event_date"], last))
+
+    types = rules.asset_types
+    late = summarise(map(late_rows, late_days), exact.tables, types)
+    terms = [
+        (1, {scope: tables.newest for scope, tables in exact.tables.items()}),
+        (1, {scope: tables.earlier for scope, tables in exact.tables.items()}),
+        (-1, late),
+    ]
+    return {scope: tables for scope, tables in added_up(terms, types).items() if tables.by_day_and_type.num_rows}
 
 
 def build_release(store: TableStore, rules: Rules, geolocator: Geolocator) -> Release:
     """The release of the store's present state. Raises ReleaseError, StoreError."""
-    found = consistent_plan(store, rules)
-    assert found.cutoff is not None
+    with held_usage(store) as usage:
+        exact = consistent_scopes(usage, rules)
+        scopes = _settled(usage, rules, exact)
     settings = rules.settings
     policy = (settings.threshold, settings.rounding)
     files: dict[str, bytes] = {}
     published: dict[str, Published] = {}
-    for scope in found.versions:
-        tables = settled(read_scope(store, scope), found.cutoff)
-        if tables.by_day.num_rows:
-            files.update(_scope_files(scope, tables, policy))
-            published[scope] = public_tables.published_totals(totals(tables), *policy)
+    for scope, tables in scopes.items():
+        files.update(_scope_files(scope, tables, rules))
+        published[scope] = public_tables.published_totals(totals(tables), *policy)
     archive = published.pop(ARCHIVE, None)
     if archive is None:
-        raise ReleaseError(f"nothing is settled yet: all events are later than {found.cutoff} (S3LOGX_LAG_DAYS)")
+        raise ReleaseError(f"nothing is settled yet: all events are later than {exact.cutoff} (S3LOGX_LAG_DAYS)")
     files["totals.json"] = public_tables.totals_json(published)
     files["archive_totals.json"] = public_tables.archive_totals_json(archive)
     files["region_coordinates.tsv"] = public_tables.region_coordinates_tsv(_coordinates(store))
@@ -85,22 +118,24 @@ def build_release(store: TableStore, rules: Rules, geolocator: Geolocator) -> Re
         title="Usage report",
         archive=archive,
         datasets=published,
-        cutoff=found.cutoff,
+        cutoff=exact.cutoff,
         threshold=settings.threshold,
         rounding=settings.rounding,
         attributions=[report.Attribution(item.text, item.url) for item in geolocator.attribution],
         data_licence="The figures are the archive's own.",
     ).encode()
     digest = _digest(files)
-    return Release(f"{found.cutoff}-{digest[:12]}", digest, files, published, archive)
+    return Release(f"{exact.cutoff}-{digest[:12]}", digest, files, published, archive)
 
 
-def _scope_files(scope: str, tables: ScopeTables, policy: tuple[int, int]) -> dict[str, bytes]:
-    folder = f"summaries/{scope}"
+def _scope_files(scope: str, tables: ScopeTables, rules: Rules) -> dict[str, bytes]:
+    folder, policy = f"summaries/{scope}", (rules.settings.threshold, rules.settings.rounding)
+    weeks = by_type_per_week(tables.by_day_and_type, rules.asset_types)
     files = {
         f"{folder}/by_day.tsv": public_tables.by_day_tsv(tables.by_day, *policy),
         f"{folder}/by_region.tsv": public_tables.by_region_tsv(tables.by_region, *policy),
         f"{folder}/requester_count.tsv": public_tables.requester_count_tsv(tables.requesters.num_rows, *policy),
+        f"{folder}/by_asset_type_per_week.tsv": public_tables.by_asset_type_per_week_tsv(weeks),
     }
     if scope != ARCHIVE:
         files[f"{folder}/by_asset.tsv"] = public_tables.by_asset_tsv(tables.by_asset, *policy)

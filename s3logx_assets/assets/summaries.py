@@ -1,35 +1,59 @@
 """`summaries` and `totals`: the exact tables of each scope, and the job that updates every scope out of date.
 
-A scope's file records a version of what it was made from: the digests of its own rows on each date. So a date that
-changes makes exactly those scopes stale whose rows changed. Thresholds and rounding do not belong here.
+A scope's file records the version of what it was made from (core/scope_versions.py), so a date that changes makes
+exactly those scopes stale whose rows changed. An update reads the dates that are news and the scopes they touch: what
+the scopes counted of a date before is taken off them, what it holds now is added. A scope is counted anew, over all
+dates, when there is nothing to add to, or when what it holds cannot be proven to be what was counted. Thresholds and
+rounding do not belong here.
 """
 
-import hashlib
-import json
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from itertools import chain, groupby
+from typing import NamedTuple
 
 import dagster as dg
 import pyarrow as pa
 
-from s3logx_assets.adapters.table_store import TableStore
+from s3logx_assets.adapters.scope_state import (
+    COUNTED,
+    DAILY_USAGE,
+    HeldUsage,
+    State,
+    changed_days,
+    groups,
+    held_usage,
+    read_state,
+)
+from s3logx_assets.adapters.table_store import PART, TableStore
 from s3logx_assets.assets.daily import partition
-from s3logx_assets.assets.usage import DIGESTS
-from s3logx_assets.assets.usage import KEY as DAILY_USAGE
-from s3logx_assets.core.digests import table_digest, text_digest
-from s3logx_assets.core.schemas import DAILY_USAGE as USAGE_SCHEMA
-from s3logx_assets.core.scopes import ARCHIVE, scope_of
-from s3logx_assets.core.summaries import ScopeTables, summarise, totals
-from s3logx_assets.metadata import table_metadata
+from s3logx_assets.assets.scope_metadata import summary_metadata, totals_metadata
+from s3logx_assets.core.concurrency import mapped
+from s3logx_assets.core.digests import text_digest
+from s3logx_assets.core.errors import StoreError
+from s3logx_assets.core.schemas import SUMMARIES as SUMMARY_SCHEMA
+from s3logx_assets.core.scope_versions import NOTHING, Group, Version, exchanged, month_of
+from s3logx_assets.core.scopes import ARCHIVE
+from s3logx_assets.core.summaries import (
+    EMPTY,
+    ScopeTables,
+    SplitTables,
+    added_up,
+    flattened,
+    summarise,
+    summarise_split,
+    totals,
+    unflattened,
+)
 from s3logx_assets.partitions import LOG_DATE, SCOPE, SCOPES
 from s3logx_assets.resources import Rules
 
 SUMMARIES, TOTALS = "summaries", "totals"
-_TEXTS = pa.dictionary(pa.int32(), pa.string())
-_DICTIONARY_COLUMNS = ("dataset", "asset_path", "region")
+# The two files of a scope's summary, which add up to it: a new date rewrites the smaller one alone.
+NEWEST, EARLIER = "newest_month", "earlier_months"
+# What totals are made from: all but the longest texts.
+_OF_TOTALS = [name for name in SUMMARY_SCHEMA.names if name not in ("asset_path", "asset_type")]
 
 
 def scope_partition(scope: str) -> str:
@@ -39,21 +63,56 @@ def scope_partition(scope: str) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """What each scope should be made from (`versions`), the last event date that counts (`cutoff`; None without data),
-    which scopes are out of date, and which are in the store but in no daily usage any more."""
+    """The version that each scope should have, which scopes are out of date, and which have no rows any more."""
 
-    versions: dict[str, str]
-    cutoff: date | None
+    versions: Mapping[str, Version]
     stale: list[str]
     vanished: list[str]
 
 
 def plan(store: TableStore, rules: Rules) -> Plan:
-    """Compares every scope's file with the daily usage. Reads footers and digests, no rows."""
-    versions, cutoff = scope_versions(store), present_cutoff(store, rules)
-    stale = [scope for scope, version in versions.items() if not _fresh(store, scope, version, cutoff)]
-    vanished = sorted(set(store.partitions(SUMMARIES, SCOPE)) - set(versions))
-    return Plan(versions, cutoff, sorted(stale), vanished)
+    """What has to be updated, going by what was counted last and what is news since. Opens the news alone, as a rule."""
+    state = read_state(store)
+    days = changed_days(store, state)
+    gone = chain.from_iterable(groups(store, COUNTED, day) for day in days)
+    new = chain.from_iterable(groups(store, DAILY_USAGE, day) for day in days)
+    versions = exchanged(state.scopes, gone, new)
+    if versions is None:
+        every_day = store.partitions(DAILY_USAGE, LOG_DATE)
+        versions = _from_nothing(groups(store, DAILY_USAGE, day) for day in every_day)
+    return _plan(store, rules, state, versions)
+
+
+def plan_of(usage: HeldUsage, rules: Rules) -> Plan:
+    """The same for usage that is held."""
+    versions = None
+    if all(usage.is_known(day) for day in usage.news):
+        gone = chain.from_iterable(map(usage.counted_groups, usage.news))
+        new = chain.from_iterable(map(usage.present_groups, usage.news))
+        versions = exchanged(usage.state.scopes, gone, new)
+    return _plan(usage.store, rules, usage.state, true_versions(usage) if versions is None else versions)
+
+
+def true_versions(usage: HeldUsage) -> dict[str, Version]:
+    """The version of each scope, from the groups of all dates and whatever was counted before."""
+    return _from_nothing(map(usage.present_groups, usage.days))
+
+
+def _from_nothing(every_group: Iterable[list[tuple[str, Group]]]) -> dict[str, Version]:
+    versions = exchanged({}, (), chain.from_iterable(every_group))
+    assert versions is not None, "where nothing goes, every newest month has rows"
+    return versions
+
+
+def _plan(store: TableStore, rules: Rules, state: State, versions: Mapping[str, Version]) -> Plan:
+    kept = [set(store.partitions(asset, SCOPE)) for asset in (SUMMARIES, TOTALS)]
+    counted = state.scopes if state.types == rules.asset_types.digest else {}
+    stale = [
+        scope
+        for scope, version in versions.items()
+        if counted.get(scope) != version or not all(scope in scopes for scopes in kept)
+    ]
+    return Plan(versions, stale, sorted(set().union(*kept) - set(versions)))
 
 
 def present_cutoff(store: TableStore, rules: Rules) -> date | None:
@@ -66,93 +125,218 @@ def present_cutoff(store: TableStore, rules: Rules) -> date | None:
     return None
 
 
-def scope_versions(store: TableStore) -> dict[str, str]:
-    """Each scope that has rows, with the version of all that belongs to it."""
-    groups: dict[str, Any] = defaultdict(hashlib.sha256)
-    for day in store.partitions(DAILY_USAGE, LOG_DATE):
-        for dataset, event_date, digest in json.loads(store.section(DAILY_USAGE, partition(day), DIGESTS)):
-            for scope in (scope_of(dataset), ARCHIVE):
-                groups[scope].update(f"{day} {len(dataset)} {dataset} {event_date} {digest}\n".encode())
-    return {scope: group.hexdigest()[:32] for scope, group in sorted(groups.items())}
+@dataclass(frozen=True)
+class Stored:
+    """What was stored of a scope: its totals, and the data version of each asset that was made."""
 
+    store: TableStore
+    scope: str
+    totals: pa.Table
+    versions: Mapping[str, str]
 
-def _fresh(store: TableStore, scope: str, version: str, cutoff: date | None) -> bool:
-    for asset, part in ((SUMMARIES, part) for part in ScopeTables.parts()):
-        record = store.record(asset, scope_partition(scope), part)
-        if record is None or record["inputs"] != {DAILY_USAGE: version}:
-            return False
-        # What is settled stays settled while the cutoff moves on; only a cutoff that went back needs older rows.
-        if cutoff is not None and date.fromisoformat(record["settled_until"]) > cutoff:
-            return False
-    record = store.record(TOTALS, scope_partition(scope))
-    return record is not None and record["inputs"] == {DAILY_USAGE: version}
-
-
-def read_scope(store: TableStore, scope: str) -> ScopeTables:
-    """The exact tables of a scope. Raises StoreError."""
-    return ScopeTables(**{part: store.read(SUMMARIES, scope_partition(scope), part) for part in ScopeTables.parts()})
+    def events(self) -> Iterator[dg.AssetMaterialization]:
+        """The materialisations, with what people read of them."""
+        name = scope_partition(self.scope)
+        for asset, version in self.versions.items():
+            path = self.store.path(asset, name)
+            if asset == SUMMARIES:
+                parts = [self.store.read_whole(asset, name, part) for part in (NEWEST, EARLIER)]
+                metadata = summary_metadata([unflattened(part[0]) for part in parts if part], path.parent)
+            else:
+                metadata = totals_metadata(self.totals, path)
+            yield dg.AssetMaterialization(
+                asset, partition=self.scope, metadata=metadata, tags={"dagster/data_version": version}
+            )
 
 
 def make_scopes(
-    store: TableStore,
-    versions: Mapping[str, str],
-    cutoff: date | None,
-    scopes: Collection[str],
-    wanted: Collection[str],
-) -> Iterator[dg.AssetMaterialization]:
-    """Makes the tables of `scopes`, those of the assets in `wanted`, in one pass over the daily usage. `versions` and
-    `cutoff` were read before it: daily usage that changes meanwhile leaves a scope out of date, never wrongly fresh."""
+    usage: HeldUsage, rules: Rules, versions: Mapping[str, Version], scopes: Collection[str], wanted: Collection[str]
+) -> Iterator[Stored]:
+    """Makes the tables of `scopes` anew, those of the assets in `wanted`, in one pass over the daily usage."""
     if not scopes:
         return
-    settled_until = cutoff or date.min
-    for scope, tables in summarise(_usage(store), scopes, settled_until).items():
-        inputs = {DAILY_USAGE: versions.get(scope, "")}
+    wanted_versions = {scope: versions.get(scope, Version("", NOTHING, NOTHING)) for scope in scopes}
+    months = {scope: version.month for scope, version in wanted_versions.items()}
+    days = mapped(lambda day: (usage.present(day), month_of(day)), usage.days, 1)
+    workers = rules.settings.workers
+    made = summarise_split(days, months, rules.asset_types, workers)
+
+    def stored(scope: str) -> Stored:
+        tables = made.pop(scope)
+        writer = _Writer(usage.store, rules, scope, wanted_versions[scope])
         if SUMMARIES in wanted:
-            yield _store_summaries(store, scope, tables, inputs, settled_until)
+            writer.write_earlier(tables.earlier)
+            writer.write_newest(tables.newest)
+        return writer.finished(totals(tables.newest, tables.earlier), wanted)
+
+    yield from mapped(stored, sorted(made), workers)
+
+
+def bring_up_to_date(usage: HeldUsage, rules: Rules, found: Plan) -> Iterator[Stored]:
+    """Adds the news to the scopes that they touch, and makes those anew to which they cannot be added."""
+    left = []
+    for scope, stored in _added(usage, rules, found):
+        if stored is None:
+            left.append(scope)
+        else:
+            yield stored
+    yield from make_scopes(usage, rules, found.versions, left, (SUMMARIES, TOTALS))
+    usage.settle(found.versions, rules.asset_types.digest)
+
+
+def _added(usage: HeldUsage, rules: Rules, found: Plan) -> Iterator[tuple[str, Stored | None]]:
+    """Each stale scope as it is with the news, or None where the news cannot be added to it."""
+    state, types, workers = usage.state, rules.asset_types, rules.settings.workers
+    possible = state.types == types.digest and all(usage.is_known(day) for day in usage.news)
+    if not state.scopes or not possible:
+        yield from ((scope, None) for scope in found.stale)
+        return
+    news = _news(usage, rules, found.stale)
+    changes = {scope: _Change.of(state.scopes.get(scope), found.versions[scope], news) for scope in found.stale}
+    read = mapped(lambda scope: changes[scope].read(usage.store, rules, scope), found.stale, workers)
+    before = dict(zip(found.stale, read, strict=True))
+    kept = {scope: (changes[scope], tables) for scope, tables in before.items() if tables is not None}
+    newest = added_up(
+        [
+            (1, {scope: tables.newest for scope, (change, tables) in kept.items() if not change.rolled}),
+            *(
+                (1, {scope: news[month][scope] for scope in kept if found.versions[scope].month == month})
+                for month in news
+            ),
+        ],
+        types,
+    )
+    earlier = added_up(
+        [
+            (1, {scope: tables.earlier for scope, (change, tables) in kept.items() if change.earlier}),
+            (1, {scope: tables.newest for scope, (change, tables) in kept.items() if change.rolled}),
+            *(
+                (1, {scope: news[month][scope] for scope in kept if found.versions[scope].month > month})
+                for month in news
+            ),
+        ],
+        types,
+    )
+
+    def stored(scope: str) -> Stored | None:
+        if scope not in kept:
+            return None
+        writer = _Writer(usage.store, rules, scope, found.versions[scope])
+        if kept[scope][0].earlier:
+            writer.write_earlier(earlier[scope])
+        writer.write_newest(newest[scope])
+        both = totals(newest[scope], earlier.get(scope, kept[scope][1].earlier))
+        return writer.finished(both, (SUMMARIES, TOTALS))
+
+    # The archive is by far the largest: begun first, it does not keep the others waiting at the end.
+    scopes = sorted(found.stale, key=lambda scope: (scope != ARCHIVE, scope))
+    yield from zip(scopes, mapped(stored, scopes, workers), strict=True)
+
+
+class _Change(NamedTuple):
+    """What the news do to a scope: the version that it was counted by, whether its newest month is another one now,
+    whether the part of the earlier months changes, and whether any of this can be added at all."""
+
+    counted: Version
+    rolled: bool
+    earlier: bool
+    possible: bool
+
+    @staticmethod
+    def of(counted: Version | None, version: Version, news: Iterable[str]) -> "_Change":
+        """From what was counted to `version`, with news in these log months."""
+        before = counted or Version("", NOTHING, NOTHING)
+        rolled = version.month > before.month
+        return _Change(before, rolled, before.earlier != version.earlier, version.month >= before.month)
+
+    def read(self, store: TableStore, rules: Rules, scope: str) -> SplitTables | None:
+        """The scope as it was counted, or None where its files are not so, or the change cannot be added. The earlier
+        months lack the longest texts if they do not change."""
+        if not self.possible:
+            return None
+        newest = _part(store, rules, scope, NEWEST, self.counted.newest)
+        earlier = _part(store, rules, scope, EARLIER, self.counted.earlier, None if self.earlier else _OF_TOTALS)
+        return SplitTables(newest, earlier) if newest is not None and earlier is not None else None
+
+
+def _news(usage: HeldUsage, rules: Rules, scopes: Collection[str]) -> dict[str, dict[str, ScopeTables]]:
+    """By log month: what each scope has more there, or less, than it counted."""
+    types, workers = rules.asset_types, rules.settings.workers
+    news = {}
+    for month, days in groupby(usage.news, month_of):
+        changed = list(days)
+        new = map(usage.present, (day for day in changed if usage.news[day] is not None))
+        old = map(usage.counted, (day for day in changed if day in usage.state.days))
+        terms = [(1, summarise(new, scopes, types, workers)), (-1, summarise(old, scopes, types, workers))]
+        news[month] = (
+            terms[0][1] if not any(day in usage.state.days for day in changed) else added_up(terms, types, whole=False)
+        )
+    return news
+
+
+def _part(
+    store: TableStore, rules: Rules, scope: str, part: str, version: str, columns: list[str] | None = None
+) -> ScopeTables | None:
+    """A part of a scope's summary, if it is whole and of that version and these asset types; else None."""
+    try:
+        found = store.read_whole(SUMMARIES, scope_partition(scope), part, columns)
+    except StoreError:
+        return None
+    if found is None:
+        return EMPTY if version == NOTHING else None
+    rows, record = found
+    return unflattened(rows) if record["inputs"] == _inputs(rules, version) else None
+
+
+def _inputs(rules: Rules, version: str) -> dict[str, str]:
+    """What the record of a part says that it was made from."""
+    return {DAILY_USAGE: version, "asset_types": rules.asset_types.digest}
+
+
+class _Writer:
+    """Stores the tables of one scope. A data version is a digest of what a table is made from, whose versions are
+    digests of rows in turn: the table need not be read again for it."""
+
+    def __init__(self, store: TableStore, rules: Rules, scope: str, version: Version) -> None:
+        self._store, self._rules, self._scope, self._version = store, rules, scope, version
+
+    def write_newest(self, tables: ScopeTables) -> None:
+        self._write(SUMMARIES, NEWEST, flattened(tables), self._version.newest)
+
+    def write_earlier(self, tables: ScopeTables) -> None:
+        if self._version.earlier == NOTHING:
+            self._store.remove_part(SUMMARIES, scope_partition(self._scope), EARLIER)
+        else:
+            self._write(SUMMARIES, EARLIER, flattened(tables), self._version.earlier)
+
+    def finished(self, row: pa.Table, wanted: Collection[str]) -> Stored:
+        """Stores the totals too, if they are wanted, and says what was made."""
         if TOTALS in wanted:
-            yield _store_totals(store, scope, totals(tables), inputs)
+            self._write(TOTALS, PART, row, *self._version[1:])
+        versions = {
+            asset: self._data_version(asset, *self._version) for asset in (SUMMARIES, TOTALS) if asset in wanted
+        }
+        return Stored(self._store, self._scope, row, versions)
+
+    def _write(self, asset: str, part: str, table: pa.Table, *versions: str) -> None:
+        inputs = _inputs(self._rules, " ".join(versions))
+        record = {"data_version": self._data_version(asset, part, *versions), "inputs": inputs}
+        # The state of all scopes is settled after them: a file that is not as it says is noticed, and made anew.
+        self._store.write(asset, scope_partition(self._scope), table, record, part=part, settled=False)
+
+    def _data_version(self, *parts: str) -> str:
+        return text_digest(self._rules.asset_types.digest, *parts)
 
 
-def _usage(store: TableStore) -> Iterator[pa.Table]:
-    schema = pa.schema(
-        [pa.field(item.name, _TEXTS) if item.name in _DICTIONARY_COLUMNS else item for item in USAGE_SCHEMA]
-    )
-    for day in store.partitions(DAILY_USAGE, LOG_DATE):
-        yield store.read(DAILY_USAGE, partition(day)).cast(schema)
-
-
-def _store_summaries(
-    store: TableStore, scope: str, tables: ScopeTables, inputs: dict[str, str], settled_until: date
-) -> dg.AssetMaterialization:
-    parts = {name: getattr(tables, name) for name in ScopeTables.parts()}
-    version = text_digest(*(table_digest(table) for table in parts.values()))
-    record = {"data_version": version, "inputs": inputs, "settled_until": settled_until.isoformat()}
-    for name, table in parts.items():
-        path = store.write(SUMMARIES, scope_partition(scope), table, record, part=name)
-    return _event(
-        SUMMARIES,
-        scope,
-        version,
-        {
-            "dagster/partition_row_count": sum(table.num_rows for table in parts.values()),
-            "dagster/uri": str(path.parent),
-            **{f"{name}_rows": table.num_rows for name, table in parts.items()},
-        },
-    )
-
-
-def _store_totals(store: TableStore, scope: str, table: pa.Table, inputs: dict[str, str]) -> dg.AssetMaterialization:
-    version = table_digest(table)
-    path = store.write(TOTALS, scope_partition(scope), table, {"data_version": version, "inputs": inputs})
-    (row,) = table.to_pylist()
-    figures = {
-        name: str(value) if isinstance(value, date) else value for name, value in row.items() if value is not None
-    }
-    return _event(TOTALS, scope, version, {**table_metadata(table, path), **figures})
-
-
-def _event(asset: str, scope: str, version: str, metadata: dict[str, Any]) -> dg.AssetMaterialization:
-    return dg.AssetMaterialization(asset, partition=scope, metadata=metadata, tags={"dagster/data_version": version})
+def read_scope(store: TableStore, rules: Rules, scope: str, version: Version) -> SplitTables | None:
+    """The exact tables of a scope, if its files and its totals' are whole and of that version; else None."""
+    newest = _part(store, rules, scope, NEWEST, version.newest)
+    earlier = _part(store, rules, scope, EARLIER, version.earlier)
+    record = store.record(TOTALS, scope_partition(scope))
+    if newest is None or earlier is None or record is None:
+        return None
+    fits = record["inputs"] == _inputs(rules, f"{version.newest} {version.earlier}")
+    return SplitTables(newest, earlier) if fits else None
 
 
 def build_scope_assets(backfill_policy: dg.BackfillPolicy) -> dg.AssetsDefinition:
@@ -168,7 +352,7 @@ def build_scope_assets(backfill_policy: dg.BackfillPolicy) -> dg.AssetsDefinitio
                 kinds={"python", "parquet"},
                 partitions_def=SCOPES,
                 skippable=True,
-                description="Exact tables of a scope: by day, by asset, by region, requesters.",
+                description="Exact tables of a scope: by day and asset type, by asset, by region, requesters.",
             ),
             dg.AssetSpec(
                 TOTALS,
@@ -187,8 +371,10 @@ def build_scope_assets(backfill_policy: dg.BackfillPolicy) -> dg.AssetsDefinitio
         context: dg.AssetExecutionContext, private_store: dg.ResourceParam[TableStore], rules: dg.ResourceParam[Rules]
     ) -> Iterator[dg.AssetMaterialization]:
         wanted = {key.to_user_string() for key in context.selected_asset_keys}
-        versions, cutoff = scope_versions(private_store), present_cutoff(private_store, rules)
-        yield from make_scopes(private_store, versions, cutoff, context.partition_keys, wanted)
+        with held_usage(private_store) as usage:
+            versions = plan_of(usage, rules).versions
+            for stored in make_scopes(usage, rules, versions, context.partition_keys, wanted):
+                yield from stored.events()
 
     return scopes
 
@@ -198,16 +384,18 @@ def update_stale_scopes(
     context: dg.OpExecutionContext, private_store: dg.ResourceParam[TableStore], rules: dg.ResourceParam[Rules]
 ) -> None:
     """Finds every scope whose rows changed, makes its tables, and forgets the scopes that no row maps to any more."""
-    found = plan(private_store, rules)
-    context.instance.add_dynamic_partitions(str(SCOPES.name), sorted(found.versions))
-    for scope in found.vanished:
-        context.log.warning(f"scope {scope} has no rows any more; it leaves the store and the next release")
-        context.instance.delete_dynamic_partition(str(SCOPES.name), scope)
-        for asset in (SUMMARIES, TOTALS):
-            private_store.remove(asset, scope_partition(scope))
-    context.log.info(f"{len(found.stale)} of {len(found.versions)} scopes are out of date")
-    for event in make_scopes(private_store, found.versions, found.cutoff, found.stale, (SUMMARIES, TOTALS)):
-        context.log_event(event)
+    with held_usage(private_store) as usage:
+        found = plan_of(usage, rules)
+        context.instance.add_dynamic_partitions(str(SCOPES.name), sorted(found.versions))
+        for scope in found.vanished:
+            context.log.warning(f"scope {scope} has no rows any more; it leaves the store and the next release")
+            context.instance.delete_dynamic_partition(str(SCOPES.name), scope)
+            for asset in (SUMMARIES, TOTALS):
+                private_store.remove(asset, scope_partition(scope))
+        context.log.info(f"{len(found.stale)} of {len(found.versions)} scopes are out of date")
+        for stored in bring_up_to_date(usage, rules, found):
+            for event in stored.events():
+                context.log_event(event)
 
 
 @dg.job

@@ -5,12 +5,11 @@ from datetime import date
 
 import dagster as dg
 
+from s3logx_assets.adapters.scope_state import DAILY_USAGE, DIGESTS
 from s3logx_assets.assets.daily import DailyAsset, Made, Tools, inputs_of, partition, store_table
 from s3logx_assets.core import usage
 
-KEY = "daily_usage"
-# The digest of each (dataset, event date) group: what a scope needs in order to know whether it is up to date.
-DIGESTS = "digests"
+KEY = DAILY_USAGE
 _SUMS = {"requests": "request_count", "downloads": "download_count", "bytes_sent": "bytes_sent"}
 
 

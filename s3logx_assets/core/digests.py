@@ -18,7 +18,7 @@ DIGEST_CHARS = 32  # of SHA-256 in hexadecimal: 128 bits
 def table_digest(table: pa.Table) -> str:
     """The digest of a table's column names, types and values in order: 32 hexadecimal digits.
 
-    Columns: integers, floats, dates, timestamps, strings or binary (plain, large or
+    Columns: integers, booleans, floats, dates, timestamps, strings or binary (plain, large or
     dictionary-encoded; these encodings are one type here) and fixed-size binary, each with or
     without nulls. Raises TypeError for any other type.
     """
@@ -49,6 +49,8 @@ def fixed_width_bytes(array: pa.Array) -> bytes | memoryview:
         return memoryview(array.buffers()[1])[start : start + len(array) * width]
     if pa.types.is_date32(array.type):
         array = array.cast(pa.int32())
+    elif pa.types.is_boolean(array.type):
+        array = array.cast(pa.uint8())
     elif pa.types.is_timestamp(array.type) or pa.types.is_date64(array.type):
         array = array.cast(pa.int64())
     if array.null_count:
@@ -79,6 +81,7 @@ def _value_type(arrow_type: Any) -> str:
         return "binary"
     fixed = (
         pa.types.is_integer(arrow_type)
+        or pa.types.is_boolean(arrow_type)
         or pa.types.is_floating(arrow_type)
         or pa.types.is_date(arrow_type)
         or pa.types.is_timestamp(arrow_type)

@@ -40,6 +40,11 @@ def by_region_tsv(by_region: pa.Table, threshold: int, rounding: int) -> bytes:
     return _usage_tsv(by_region, "region", threshold, rounding)
 
 
+def by_asset_type_per_week_tsv(by_week: pa.Table) -> bytes:
+    """week_start and the bytes sent of each asset type, from what `summaries.by_type_per_week` gives."""
+    return _tsv(by_week)
+
+
 def requester_count_tsv(requester_count: int, threshold: int, rounding: int) -> bytes:
     """The one value, without header or newline."""
     return str(published_count(requester_count, threshold, rounding)).encode()

@@ -5,7 +5,7 @@ The labels, in the order in which they are decided; the first that applies stand
 2. Clouds: `GitHub`, `AWS/us-east-2`, `GCP/us-central1`, `Azure/eastus`, then others, each with or without a region.
 3. `VPN`: exits of VPNs, private relays and Tor.
 4. `CC/Region name` (`US/California`), or `CC` alone: country (ISO 3166-1 alpha-2) and first-level region.
-5. `unknown`: none of these knows the address.
+5. `unknown`: none of these knows the address; or `undetermined`: a service would have to be asked, and was not to be had.
 
 An address that carries an IPv4 address of its client is judged by that one: IPv4-mapped (an IPv4 address already),
 6to4 (2002::/16, RFC 3056), NAT64 (64:ff9b::/96, RFC 6052) and Teredo (2001::/32, RFC 4380). Without it, every one of
@@ -19,7 +19,7 @@ import heapq
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,9 +31,10 @@ from s3logx_assets.core.addresses import AddressBlock, is_v4, pack
 BOGON = "bogon"
 VPN = "VPN"
 UNKNOWN = "unknown"
+UNDETERMINED = "undetermined"  # no layer knows the address, and the service that might was not to be had
 
 # How a label was found: the values of the column `method`.
-METHODS = ("bogon", "cloud", "vpn", "geolocation", "none")
+METHODS = ("bogon", "cloud", "vpn", "geolocation", "ipinfo", "none")
 
 # What is said of an address, one row per code. Row 0 stands for "nothing is known".
 ANSWERS = pa.schema(
@@ -183,6 +184,7 @@ def client_addresses(addresses: AddressBlock) -> AddressBlock:
     return found
 
 
+@lru_cache(1 << 16)
 def country_of(label: str) -> str | None:
     """The country that a label counts for: `US` for `US/California` and `US`. For an AWS region the part before its
     first hyphen, in capitals: `US` for `AWS/us-east-2`, and so `EU` for `AWS/eu-west-1`, as the published totals of

@@ -34,8 +34,10 @@ IP_INDEXES = pa.schema(
     ]
 )
 
-# One row per distinct requester: its region label and how it was found. `subdivision` is the
-# ISO 3166-2 code where the region matches one.
+# One row per distinct requester: its region label and how it was found. `method` is `bogon` (a registry of addresses
+# that are not routable), `cloud` or `vpn` (ranges of clouds, of VPNs), `geolocation` (a database that knows the country),
+# `ipinfo` (that service knows it) or `none` (nobody knew, or could be asked). `subdivision` is the ISO 3166-2 code where
+# the region matches one.
 IP_REGIONS = pa.schema(
     [
         pa.field("ip_index", pa.int64(), nullable=False),
@@ -55,7 +57,9 @@ REGION_COORDINATES = pa.schema(
     ]
 )
 
-# Exact counts. Null indexes stand for requests without an address (region `internal`).
+# Exact counts. Null indexes stand for requests without an address (region `internal`). Where an object belongs to several
+# datasets, its requests count in each; `in_archive` is true in the first of them alone, so that the archive counts them
+# once. Over the rows where it is true the counts are those of all rows extracted.
 DAILY_USAGE = pa.schema(
     [
         pa.field("dataset", pa.string(), nullable=False),
@@ -67,26 +71,41 @@ DAILY_USAGE = pa.schema(
         pa.field("request_count", pa.int64(), nullable=False),
         pa.field("download_count", pa.int64(), nullable=False),
         pa.field("bytes_sent", pa.int64(), nullable=False),
+        pa.field("in_archive", pa.bool_(), nullable=False),
     ]
 )
 
-# The exact tables of one scope.
+# The exact tables of one scope. `by_day` is `by_day_and_type` with all types together.
 BY_DAY = pa.schema([pa.field("event_date", pa.date32(), nullable=False), *_COUNTS])
+BY_DAY_AND_TYPE = pa.schema(
+    [
+        pa.field("event_date", pa.date32(), nullable=False),
+        pa.field("asset_type", pa.string(), nullable=False),
+        *_COUNTS,
+    ]
+)
 BY_ASSET = pa.schema([pa.field("asset_path", pa.string(), nullable=False), *_COUNTS])
 BY_REGION = pa.schema([pa.field("region", pa.string(), nullable=False), *_COUNTS])
 REQUESTERS = pa.schema(
     [
         pa.field("ip_index", pa.int64(), nullable=False),
         pa.field("network_index", pa.int64(), nullable=False),
-        pa.field("first_event_date", pa.date32(), nullable=False),
+        *_COUNTS,
     ]
 )
-# Rows of the newest event dates, which are not yet complete: what a release takes off again.
-PROVISIONAL = pa.schema(
+
+# The same tables in one, as they are stored: `dimension` is day, asset, region or requester and says which keys a row
+# has; the others are null. Every dimension adds up to the scope's total, but that requests without an address have no
+# requester, and that the archive has no assets.
+SUMMARIES = pa.schema(
     [
-        pa.field("event_date", pa.date32(), nullable=False),
-        pa.field("asset_path", pa.string(), nullable=False),
-        pa.field("region", pa.string(), nullable=False),
+        pa.field("dimension", pa.string(), nullable=False),
+        pa.field("event_date", pa.date32()),
+        pa.field("asset_type", pa.string()),
+        pa.field("asset_path", pa.string()),
+        pa.field("region", pa.string()),
+        pa.field("ip_index", pa.int64()),
+        pa.field("network_index", pa.int64()),
         *_COUNTS,
     ]
 )

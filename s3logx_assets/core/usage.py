@@ -73,6 +73,7 @@ def daily_usage(rows: pa.Table, indexes: pa.Table, regions: pa.Table | None, rul
             "request_count": total(np.ones(order.size, np.int64)),
             "download_count": total((status == DOWNLOAD_STATUS).astype(np.int64)),
             "bytes_sent": total(rows["bytes_sent"].to_numpy()),
+            "in_archive": pa.repeat(True, first.size),
         },
         schema=DAILY_USAGE,
     )
@@ -96,7 +97,7 @@ def content_digests(usage: pa.Table) -> list[tuple[str, date, str]]:
     for name in ("ip_index", "network_index"):
         columns.append(usage[name].is_valid().to_numpy())
         columns.append(pc.fill_null(usage[name], 0).to_numpy())
-    for name in ("request_count", "download_count", "bytes_sent"):
+    for name in ("request_count", "download_count", "bytes_sent", "in_archive"):
         columns.append(usage[name].to_numpy())
     numbers = np.stack(columns, axis=1, dtype=np.int64)
 
@@ -106,7 +107,7 @@ def content_digests(usage: pa.Table) -> list[tuple[str, date, str]]:
     groups = zip(names, dates, starts.tolist(), ends, strict=True)
     result = []
     for name, event_date, start, end in groups:
-        digest = hashlib.sha256(f"usage/v1 {end - start}\n".encode())
+        digest = hashlib.sha256(f"usage/v2 {end - start}\n".encode())
         digest.update(numbers[start:end].data)
         for _, offsets, joined in texts:
             digest.update(joined[offsets[start] : offsets[end]])

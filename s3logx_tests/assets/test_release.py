@@ -19,6 +19,9 @@ def fill(platform: Platform, last: int = 6) -> None:
         platform.log(f"{date}-05-00-00-AA", *lines)
 
 
+TABLES = ("by_day.tsv", "by_region.tsv", "requester_count.tsv", "by_asset_type_per_week.tsv")
+
+
 def published(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -40,12 +43,8 @@ def test_the_release_holds_what_the_formats_say(released: Platform) -> None:
         "totals.json",
         "archive_totals.json",
         "region_coordinates.tsv",
-        *(f"summaries/archive/{name}" for name in ("by_day.tsv", "by_region.tsv", "requester_count.tsv")),
-        *(
-            f"summaries/{scope}/{name}"
-            for scope in ("ds1", "ds2", "%61rchive")
-            for name in ("by_day.tsv", "by_asset.tsv", "by_region.tsv", "requester_count.tsv")
-        ),
+        *(f"summaries/archive/{name}" for name in TABLES),
+        *(f"summaries/{scope}/{name}" for scope in ("ds1", "ds2", "%61rchive") for name in (*TABLES, "by_asset.tsv")),
     }
     assert files["summaries/ds1/by_day.tsv"].decode() == (
         "date\tbytes_sent\tnumber_of_requests\tnumber_of_downloads\n"
@@ -59,6 +58,10 @@ def test_the_release_holds_what_the_formats_say(released: Platform) -> None:
         "AA/Even\t840\t120\t120",
         "BB/Odd\t840\t120\t120",
     ]
+    assert files["summaries/ds1/by_asset_type_per_week.tsv"].decode() == (
+        "week_start\tNeurophysiology\tMicroscopy\tVideo\tMiscellaneous\n"
+        "2025-02-24\t0\t840\t0\t0\n2025-03-03\t0\t840\t0\t0\n"
+    )
     assert files["summaries/ds1/requester_count.tsv"] == b"60"
     assert files["summaries/ds2/requester_count.tsv"] == b"<50"
     assert files["region_coordinates.tsv"] == b"region\tlatitude\tlongitude\nAA/Even\t1.5\t-2.5\nBB/Odd\t1.5\t-2.5\n"
@@ -78,8 +81,8 @@ def test_the_release_holds_what_the_formats_say(released: Platform) -> None:
 
 
 def test_what_is_not_settled_is_in_the_private_tables_only(released: Platform) -> None:
-    private = released.store.read("summaries", "scope=ds1", "by_day")
-    assert private.num_rows == 6
+    private = released.store.read("summaries", "scope=ds1", "newest_month")
+    assert private["dimension"].to_pylist().count("day") == 6
     assert len(published(released.latest)["summaries/ds1/by_day.tsv"].splitlines()) == 1 + 4
 
 
@@ -96,7 +99,8 @@ def test_a_late_file_makes_exactly_the_scopes_it_touches_stale(released: Platfor
     def scopes() -> dict[str, str]:
         folder = released.store.root / "summaries"
         return {
-            path.name: hashlib.sha256((path / "by_day.parquet").read_bytes()).hexdigest() for path in folder.iterdir()
+            path.name: hashlib.sha256((path / "newest_month.parquet").read_bytes()).hexdigest()
+            for path in folder.iterdir()
         }
 
     before = scopes()

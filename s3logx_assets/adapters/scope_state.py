@@ -1,0 +1,164 @@
+"""What the scopes were made from: the daily usage that they have counted, held as it was, and their versions by it.
+
+    private/summarised_usage/log_date=YYYY-MM-DD/part-0.parquet   hard links to the daily usage that was counted
+    private/summarised_usage/state.json                           versions of these dates and of the scopes
+    private/.usage_news/log_date=…                                the daily usage of a running update, held still
+
+So one look at the file system tells which dates are news, and a date that changes can be taken off the scopes that
+counted it. All of it can be deleted: the next update then counts everything anew. What a version is and what becomes
+of the news does not belong here.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from s3logx_assets.adapters.table_store import TableStore, replacing
+from s3logx_assets.core.digests import text_digest
+from s3logx_assets.core.errors import StoreError
+from s3logx_assets.core.scope_versions import Group, Version
+
+DAILY_USAGE = "daily_usage"
+# The section of a daily usage with its groups: [dataset, event date, digest of the rows] each.
+DIGESTS = "digests"
+LOG_DATE = "log_date"
+COUNTED = "summarised_usage"
+_NEWS = ".usage_news"
+
+
+@dataclass(frozen=True)
+class State:
+    """The data version of each counted log date, the version of each scope that they give, and the digest of the asset
+    types that they were counted by."""
+
+    days: Mapping[str, str] = field(default_factory=dict)
+    scopes: Mapping[str, Version] = field(default_factory=dict)
+    types: str = ""
+
+
+def read_state(store: TableStore) -> State:
+    """The state as it was last written; an empty one where there is none or it is damaged."""
+    try:
+        content = json.loads((store.root / COUNTED / "state.json").read_bytes())
+        scopes = {scope: Version(*version) for scope, version in content["scopes"].items()}
+        state = State(content["days"], scopes, content["types"])
+        return state if content["digest"] == _digest(state) else State()
+    except (OSError, ValueError, KeyError, TypeError):
+        return State()
+
+
+def write_state(store: TableStore, state: State) -> None:
+    """Replaces the state. Raises StoreError."""
+    content = {"days": state.days, "scopes": state.scopes, "types": state.types, "digest": _digest(state)}
+    path = store.root / COUNTED / "state.json"
+    try:
+        with replacing(path) as stream:
+            stream.write(json.dumps(content).encode())
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _digest(state: State) -> str:
+    return text_digest(json.dumps([state.days, state.scopes, state.types], sort_keys=True))
+
+
+def changed_days(store: TableStore, state: State) -> list[str]:
+    """The log dates whose daily usage is not the one that was counted, those that are gone among them; ascending."""
+    days = {*store.partitions(DAILY_USAGE, LOG_DATE), *store.partitions(COUNTED, LOG_DATE), *state.days}
+    return sorted(
+        day for day in days if day not in state.days or not store.is_same(DAILY_USAGE, COUNTED, _partition(day))
+    )
+
+
+def groups(store: TableStore, asset: str, day: str) -> list[tuple[str, Group]]:
+    """The groups of a date's usage, each with the date; none where there is no such file."""
+    if not store.path(asset, _partition(day)).is_file():
+        return []
+    found: list[list[Any]] = json.loads(store.section(asset, _partition(day), DIGESTS))
+    return [(day, (dataset, event_date, digest)) for dataset, event_date, digest in found]
+
+
+def version(store: TableStore, asset: str, day: str) -> str | None:
+    """The data version of a date's usage, None where there is no such file."""
+    record = store.record(asset, _partition(day))
+    return None if record is None else str(record["data_version"])
+
+
+@dataclass(frozen=True)
+class HeldUsage:
+    """The daily usage of all log dates, which does not change while it is held.
+
+    `news`: the dates that differ from what was counted, with the data version of the present usage, None where there is
+    none any more. All other dates are as they were counted.
+    """
+
+    store: TableStore
+    state: State
+    news: Mapping[str, str | None]
+
+    @property
+    def days(self) -> list[str]:
+        """All log dates that have daily usage, ascending."""
+        gone = {day for day, present in self.news.items() if present is None}
+        return sorted({*self.state.days, *self.news} - gone)
+
+    def present(self, day: str) -> pa.Table:
+        """DAILY_USAGE of a date, texts dictionary-encoded. Raises StoreError."""
+        return self._read(_NEWS if day in self.news else COUNTED, day)
+
+    def counted(self, day: str) -> pa.Table:
+        """The same as the scopes counted it."""
+        return self._read(COUNTED, day)
+
+    def present_groups(self, day: str) -> list[tuple[str, Group]]:
+        """The groups of a date; none where there is no usage any more."""
+        return groups(self.store, _NEWS if day in self.news else COUNTED, day)
+
+    def counted_groups(self, day: str) -> list[tuple[str, Group]]:
+        """The groups of a date as the scopes counted them."""
+        return groups(self.store, COUNTED, day)
+
+    def is_known(self, day: str) -> bool:
+        """Whether what the scopes counted of a date is what is held, so that it can be taken off them again."""
+        return version(self.store, COUNTED, day) == self.state.days.get(day)
+
+    def settle(self, scopes: Mapping[str, Version], types: str) -> None:
+        """What is held has now been counted, by these asset types, which gave the scopes these versions. Raises
+        StoreError."""
+        days = {day: version for day, version in {**self.state.days, **self.news}.items() if version is not None}
+        self.store.settle()
+        # The state first: were it to end here, a date that looks like news would be found to be counted.
+        write_state(self.store, State(days, scopes, types))
+        for day, present in self.news.items():
+            if present is None:
+                self.store.remove(COUNTED, _partition(day))
+            else:
+                self.store.move(_NEWS, COUNTED, _partition(day))
+
+    def _read(self, asset: str, day: str) -> pa.Table:
+        return self.store.read(asset, _partition(day), encoded=("dataset", "asset_path", "region"))
+
+
+@contextmanager
+def held_usage(store: TableStore) -> Iterator[HeldUsage]:
+    """Holds the daily usage still; one at a time, others wait. Raises StoreError."""
+    with store.locked(COUNTED):
+        shutil.rmtree(store.root / _NEWS, ignore_errors=True)  # of an update that was killed
+        try:
+            state = read_state(store)
+            days = changed_days(store, state)
+            for day in days:
+                if store.path(DAILY_USAGE, _partition(day)).is_file():
+                    store.hold(DAILY_USAGE, _NEWS, _partition(day))
+            yield HeldUsage(store, state, {day: version(store, _NEWS, day) for day in days})
+        finally:
+            shutil.rmtree(store.root / _NEWS, ignore_errors=True)
+
+
+def _partition(day: str) -> str:
+    return f"{LOG_DATE}={day}"

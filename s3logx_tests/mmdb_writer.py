@@ -43,11 +43,11 @@ def mmdb(
     data, offsets = bytearray(), {}
     root: _Tree = [None, None]
     for prefix, record in networks.items():
-        encoded = _encoded(record)
-        if encoded not in offsets:
-            offsets[encoded] = len(data)
-            data += encoded
-        _insert(root, _bits(prefix, ip_version), offsets[encoded])
+        value = encoded(record)
+        if value not in offsets:
+            offsets[value] = len(data)
+            data += value
+        _insert(root, _bits(prefix, ip_version), offsets[value])
     v4_tree: Any = root
     for _ in range(96 if ip_version == 6 else 0):
         v4_tree = v4_tree[0] if isinstance(v4_tree, list) else None
@@ -70,6 +70,14 @@ def mmdb(
         return number[id(child)] if isinstance(child, list) else len(nodes) + 16 + child
 
     tree = b"".join(_node(record_of(left), record_of(right), record_size) for left, right in nodes)
+    return assembled(tree, len(nodes), bytes(data), ip_version=ip_version, record_size=record_size, kind=kind)
+
+
+def assembled(
+    tree: bytes, node_count: int, data: bytes, *, ip_version: int = 6, record_size: int = 32, kind: str = "Test-City"
+) -> bytes:
+    """The file of a search tree and its data section. In the tree, `node_count` stands for no answer, and what is
+    encoded at an offset of the data for node_count + 16 + offset."""
     metadata = {
         "binary_format_major_version": _U16(2),
         "binary_format_minor_version": _U16(0),
@@ -78,10 +86,10 @@ def mmdb(
         "description": {"en": "made by a test"},
         "ip_version": _U16(ip_version),
         "languages": ["en"],
-        "node_count": len(nodes),
+        "node_count": node_count,
         "record_size": _U16(record_size),
     }
-    return tree + bytes(16) + bytes(data) + b"\xab\xcd\xefMaxMind.com" + _encoded(metadata)
+    return tree + bytes(16) + data + b"\xab\xcd\xefMaxMind.com" + encoded(metadata)
 
 
 def _bits(prefix: str, ip_version: int) -> str:
@@ -105,7 +113,8 @@ def _node(left: int, right: int, record_size: int) -> bytes:
     return left.to_bytes(record_size // 8, "big") + right.to_bytes(record_size // 8, "big")
 
 
-def _encoded(value: Any) -> bytes:
+def encoded(value: Any) -> bytes:
+    """A value as the data section holds it."""
     match value:
         case bool():
             return bytes([int(value), 7])  # extended type 14
@@ -120,9 +129,9 @@ def _encoded(value: Any) -> bytes:
         case int():
             return _control(6, 4) + struct.pack(">I", value)
         case dict():
-            return _control(7, len(value)) + b"".join(_encoded(key) + _encoded(item) for key, item in value.items())
+            return _control(7, len(value)) + b"".join(encoded(key) + encoded(item) for key, item in value.items())
         case list():
-            return bytes([len(value), 4]) + b"".join(map(_encoded, value))  # extended type 11
+            return bytes([len(value), 4]) + b"".join(map(encoded, value))  # extended type 11
         case _:
             raise TypeError(type(value).__name__)
 

@@ -3,17 +3,23 @@
 Addresses are in clear only within these functions, in memory.
 """
 
-from datetime import date
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from typing import Any
 
 import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s3logx_assets.assets.daily import DailyAsset, Made, Tools, inputs_of, partition, store_table
+from s3logx_assets import address_checks
+from s3logx_assets.assets.daily import CheckOutcome, DailyAsset, Made, Tools, inputs_of, partition, store_table
 from s3logx_assets.core.addresses import AddressBlock
+from s3logx_assets.core.regions import UNDETERMINED
+from s3logx_assets.core.requesters import by_label, clouds, count_distinct, countries
 from s3logx_assets.core.schemas import IP_INDEXES, IP_REGIONS
 from s3logx_assets.metadata import markdown_table
+from s3logx_assets.partitions import LOG_DATE
 
 _SHOWN = 10
 
@@ -31,32 +37,49 @@ def _ip_indexes(tools: Tools, day: date) -> Made:
     values, counts = counted(0), counted(1)
     blocks = _block(pa.chunked_array([values], pa.binary(16)))
     indexes, networks = tools.sealer.unpack_index(blocks)
-    table = pa.table([pa.array(indexes), pa.array(networks), values, counts], schema=IP_INDEXES).sort_by("ip_index")
-    requesters = {"requesters": table.num_rows, "networks": len(np.unique(networks))}
-    return store_table(tools, "ip_indexes", day, table, inputs, requesters)
+    table = pa.table([pa.array(indexes), pa.array(networks), values, counts], schema=IP_INDEXES)
+    table = table.take(pa.array(np.argsort(indexes)))
+    metadata = {"requesters": table.num_rows, "networks": count_distinct(networks), **_newcomers(tools, day, table)}
+    made = store_table(tools, "ip_indexes", day, table, inputs, metadata)
+    tools.history.put(day, table["ip_index"].to_numpy())
+    return made
+
+
+def _newcomers(tools: Tools, day: date, indexes: pa.Table) -> dict[str, int]:
+    """How many requesters no earlier date has, as the store stands now: a date made later does not change it."""
+    stored = [date.fromisoformat(value) for value in tools.private_store.partitions("ip_indexes", LOG_DATE)]
+    new = tools.history.newcomers(day, indexes["ip_index"].to_numpy(), stored)
+    return {"new_requesters": len(new), "earlier_dates": sum(other < day for other in stored)}
 
 
 def _ip_regions(tools: Tools, day: date) -> Made:
     inputs = inputs_of(tools.private_store, day, "ip_indexes")
-    indexes = tools.private_store.read("ip_indexes", partition(day), columns=["ip_index", "sealed_ip", "request_count"])
+    indexes = tools.private_store.read("ip_indexes", partition(day))
     found = tools.geolocator.regions(tools.sealer.unseal(_block(indexes["sealed_ip"])))
     columns = [indexes["ip_index"], *(found[name] for name in ("region", "method", "subdivision"))]
     table = pa.table(columns, schema=IP_REGIONS)
-    regions = found.select(["region"]).append_column("requests", indexes["request_count"])
-    top = (
-        regions.group_by("region")
-        .aggregate([("requests", "sum")])
-        .sort_by([("requests_sum", "descending"), ("region", "ascending")])
-    )
-    rows = zip(top["region"].to_pylist()[:_SHOWN], top["requests_sum"].to_pylist()[:_SHOWN], strict=True)
-    metadata: dict[str, object] = {
-        "regions": top.num_rows,
-        "source": tools.geolocator.data_version,
-        "top_regions": dg.MetadataValue.md(markdown_table(("region", "requests"), rows)),
-    }
-    return store_table(
-        tools, "ip_regions", day, table, {**inputs, "geolocator": tools.geolocator.data_version}, metadata
-    )
+    source = tools.geolocator.data_version
+    undetermined = pc.sum(pc.equal(table["region"], UNDETERMINED), min_count=0).as_py()
+    metadata = {"source": source, "undetermined": undetermined, **_where_from(table, indexes)}
+    facts: dict[str, Any] = {"undetermined": undetermined}
+    if tools.rules.settings.asks_services:  # for automation's ask_again
+        facts["asked_on"] = datetime.now(UTC).date().isoformat()
+    return store_table(tools, "ip_regions", day, table, {**inputs, "geolocator": source}, metadata, facts=facts)
+
+
+def _where_from(regions: pa.Table, indexes: pa.Table) -> dict[str, Any]:
+    """How many regions, and the first of the regions, clouds and countries by requests, with their requesters and
+    networks. Both tables have the same requesters in the same order."""
+    region, method = regions["region"].combine_chunks().dictionary_encode(), regions["method"]
+    labels = {"regions": region, "clouds": clouds(region, method), "countries": countries(region, method)}
+    networks, requests = (indexes[name].to_numpy() for name in ("network_index", "request_count"))
+    metadata: dict[str, Any] = {}
+    for name, counted in by_label(labels, networks, requests).items():
+        rows = zip(*(each.to_pylist() for each in counted.slice(0, _SHOWN).columns), strict=True)
+        metadata[name] = counted.num_rows
+        if counted.num_rows:
+            metadata[f"top_{name}"] = dg.MetadataValue.md(markdown_table(counted.column_names, rows))
+    return metadata
 
 
 def _region_coordinates(tools: Tools, day: date) -> Made:
@@ -66,7 +89,12 @@ def _region_coordinates(tools: Tools, day: date) -> Made:
     table = tools.geolocator.coordinates(labels)
     attribution = ", ".join(item.name for item in tools.geolocator.attribution)
     metadata: dict[str, object] = {"without_coordinates": len(labels) - table.num_rows, "attribution": attribution}
-    return store_table(tools, "region_coordinates", day, table, inputs, metadata)
+    made = store_table(tools, "region_coordinates", day, table, inputs, metadata)
+    return replace(made, checks=_check_coordinates(tools, day))
+
+
+def _check_coordinates(tools: Tools, day: date) -> tuple[CheckOutcome, ...]:
+    return (address_checks.coordinates_known(tools.private_store, day),)
 
 
 IP_INDEXES_ASSET = DailyAsset(
@@ -98,4 +126,6 @@ REGION_COORDINATES_ASSET = DailyAsset(
         description="Latitude and longitude of each region label of a log date.",
     ),
     make=_region_coordinates,
+    checks=address_checks.SPECS,
+    check=_check_coordinates,
 )

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pyarrow as pa
 
 from s3logx_assets.adapters.geolocation import Geolocator
@@ -19,6 +20,7 @@ from s3logx_assets.adapters.log_store import LogStore
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.errors import S3logxError, StoreError, TransientError
+from s3logx_assets.core.requesters import History, Indexes
 from s3logx_assets.core.sealing import Sealer
 from s3logx_assets.metadata import table_metadata
 from s3logx_assets.partitions import LOG_DATE
@@ -42,6 +44,11 @@ class Tools:
     def sealer(self) -> Sealer:
         """The store's sealer, its key checked once a run, before anything is written. Raises MasterKeyError."""
         return self.keyring.sealer(self.log)
+
+    @cached_property
+    def history(self) -> History:
+        """Which requesters the stored dates had: each date is read once a run, if at all."""
+        return History(lambda day: requesters_of(self.private_store, day))
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,14 @@ class DailyAsset:
     check: Callable[[Tools, date], tuple[CheckOutcome, ...]] | None = None
 
 
+def requesters_of(store: TableStore, day: date) -> Indexes:
+    """The indexes of a date's requesters, ascending; nobody where the table is absent or damaged."""
+    try:
+        return np.asarray(store.read("ip_indexes", partition(day), columns=["ip_index"])["ip_index"].to_numpy())
+    except StoreError:
+        return np.zeros(0, np.int64)
+
+
 def record_of(store: TableStore, asset: str, day: date) -> dict[str, Any]:
     """The record of an asset's partition. Raises StoreError where it was never made."""
     record = store.record(asset, partition(day))
@@ -114,18 +129,23 @@ def store_table(
     inputs: Mapping[str, str],
     metadata: Mapping[str, Any],
     sections: Mapping[str, bytes] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Made:
-    """Stores a date's table of an asset with the versions of its `inputs`, and says what was made."""
+    """Stores a date's table of an asset with the versions of its `inputs`, and says what was made. `facts`: more for its
+    record (JSON values), which the data version knows nothing of."""
     version = table_digest(table)
-    record = {"data_version": version, "inputs": dict(inputs)}
+    record = {**(facts or {}), "data_version": version, "inputs": dict(inputs)}
     path = tools.private_store.write(asset, partition(day), table, record, sections)
     return Made(version, {**table_metadata(table, path), **metadata})
 
 
 def build_daily_assets(
-    assets: Sequence[DailyAsset], partitions_def: dg.PartitionsDefinition[str], backfill_policy: dg.BackfillPolicy
+    assets: Sequence[DailyAsset],
+    partitions_def: dg.PartitionsDefinition[str],
+    backfill_policy: dg.BackfillPolicy,
+    pool: str | None = None,
 ) -> dg.AssetsDefinition:
-    """The Dagster asset graph of the daily chain."""
+    """The Dagster asset graph of the daily chain. `pool`: the concurrency pool that its runs share."""
 
     @dg.multi_asset(
         name="daily",
@@ -133,6 +153,7 @@ def build_daily_assets(
         check_specs=[check._replace(partitions_def=partitions_def) for asset in assets for check in asset.checks],
         can_subset=True,
         backfill_policy=backfill_policy,
+        pool=pool,
     )
     def daily(
         context: dg.AssetExecutionContext,

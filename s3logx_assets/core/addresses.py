@@ -39,8 +39,9 @@ def from_bytes(addresses: Sequence[bytes]) -> AddressBlock:
 
 def is_v4(addresses: AddressBlock) -> NDArray[np.bool_]:
     """Which rows are IPv4 addresses (::ffff:0:0/96)."""
-    prefix = np.frombuffer(_V4_IN_V6, dtype=np.uint8)
-    return np.asarray((addresses[:, :12] == prefix).all(axis=1))
+    words = np.ascontiguousarray(addresses).view(np.uint32)
+    first, second, third = np.frombuffer(_V4_IN_V6, np.uint32)
+    return np.asarray((words[:, 2] == third) & (words[:, 0] == first) & (words[:, 1] == second))
 
 
 _EXCLUSION_HELP = (

@@ -6,14 +6,17 @@
 
 Both keys come from one master secret by HKDF-SHA256 (RFC 5869) with an empty salt. Where the secret is kept does
 not belong here. Without it nothing can be turned back; with it everything can, so the tables are pseudonymous,
-not anonymous.
+not anonymous. What is said of an address, and must not lie about in clear, is sealed with AES-256-GCM under a third key.
 """
 
-import hashlib
+import secrets
 
 import numpy as np
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
@@ -21,7 +24,9 @@ from s3logx_assets.core.addresses import AddressBlock, is_v4
 from s3logx_assets.core.errors import MasterKeyError
 
 MASTER_KEY_BYTES = 32
-_SHA256_BLOCK = 64
+_NONCE_BYTES = 12
+# Indexes are worked out in batches, since a digest as an object takes ten times the memory of its index.
+_BATCH = 1 << 15
 
 
 def derive(master: bytes, info: bytes, length: int) -> bytes:
@@ -36,10 +41,9 @@ class Sealer:
         if len(master) != MASTER_KEY_BYTES:
             raise MasterKeyError(f"the master key has {len(master)} bytes; it must have {MASTER_KEY_BYTES}")
         self._cipher = Cipher(algorithms.AES(derive(master, b"s3logx/seal/v1", 16)), modes.ECB())  # noqa: S305 one block each: deterministic on purpose
-        index_key = derive(master, b"s3logx/index/v1", 32).ljust(_SHA256_BLOCK, b"\0")
-        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in index_key))
-        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in index_key))
+        self._hmac = HMAC(derive(master, b"s3logx/index/v1", 32), hashes.SHA256())
         self.key_id = derive(master, b"s3logx/key-id/v1", 16).hex()
+        self._lookups = AESGCM(derive(master, b"s3logx/lookups/v1", 32))
 
     def __repr__(self) -> str:
         return f"Sealer(key_id={self.key_id!r})"
@@ -58,9 +62,11 @@ class Sealer:
 
     def network_index(self, addresses: AddressBlock) -> NDArray[np.int64]:
         """(n, 16) addresses -> (n,) int64 indexes of their /64 (IPv6) or of themselves (IPv4)."""
-        networks = addresses.copy()
-        networks[~is_v4(addresses), 8:] = 0
-        return self._index(networks)
+        four = is_v4(addresses)
+        networks = np.empty(len(addresses), np.int64)
+        networks[four] = self._index(addresses[four])
+        networks[~four] = self._index_of_prefixes(addresses[~four])
+        return networks
 
     def unpack_index(self, sealed: AddressBlock) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(n, 16) sealed addresses -> their (n,) indexes and (n,) network indexes; nothing else leaves."""
@@ -68,21 +74,47 @@ class Sealer:
         indexes = self.ip_index(addresses)
         networks = indexes.copy()
         v6 = ~is_v4(addresses)
-        networks[v6] = self.network_index(addresses[v6])
+        networks[v6] = self._index_of_prefixes(addresses[v6])
         return indexes, networks
 
+    def seal_lookup(self, index: int, answer: bytes) -> bytes:
+        """What is known of the address with this index, sealed: 28 bytes longer, and another text each time."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return nonce + self._lookups.encrypt(nonce, answer, _index_bytes(index))
+
+    def unseal_lookup(self, index: int, sealed: bytes) -> bytes | None:
+        """What was sealed for this index; None for what is damaged, or was sealed for another index or by another key."""
+        try:
+            return self._lookups.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _index_bytes(index))
+        except (InvalidTag, ValueError):  # ValueError: too short to have a nonce
+            return None
+
+    def _index_of_prefixes(self, addresses: AddressBlock) -> NDArray[np.int64]:
+        """(n, 16) IPv6 addresses -> (n,) indexes of their /64, each worked out once."""
+        words = np.ascontiguousarray(addresses).view(np.uint64)
+        prefixes, place = np.unique(words[:, 0], return_inverse=True)
+        return self._index(np.stack([prefixes, np.zeros_like(prefixes)], axis=1).view(np.uint8))[place]
+
     def _index(self, blocks: AddressBlock) -> NDArray[np.int64]:
-        # HMAC (RFC 2104) from two prepared hash states: a third of the time of a call to `hmac.digest` per address.
-        raw = np.ascontiguousarray(blocks).tobytes()
-        inner_start, outer_start = self._inner, self._outer
+        indexes = np.empty(len(blocks), np.int64)
+        for start in range(0, len(blocks), _BATCH):
+            indexes[start : start + _BATCH] = self._index_of_batch(blocks[start : start + _BATCH])
+        return indexes
+
+    def _index_of_batch(self, blocks: AddressBlock) -> NDArray[np.int64]:
+        # A copy of a prepared HMAC takes a third of the time of a new one.
+        new = self._hmac.copy
         digests = []
-        for i in range(0, len(raw), 16):
-            inner = inner_start.copy()
-            inner.update(raw[i : i + 16])
-            outer = outer_start.copy()
-            outer.update(inner.digest())
-            digests.append(outer.digest()[:8])
-        return np.frombuffer(b"".join(digests), dtype=">i8").astype(np.int64)
+        for block in np.ascontiguousarray(blocks).view("V16")[:, 0].tolist():
+            hmac = new()
+            hmac.update(block)
+            digests.append(hmac.finalize())
+        words = np.frombuffer(b"".join(digests), dtype=">i8").reshape(-1, 4)
+        return np.asarray(words[:, 0], np.int64)
+
+
+def _index_bytes(index: int) -> bytes:
+    return index.to_bytes(8, "big", signed=True)
 
 
 def _blocks(raw: bytes) -> AddressBlock:

@@ -12,7 +12,7 @@ from s3logx_assets.assets.extract import ledger_of
 from s3logx_assets.core import usage
 from s3logx_tests.platform import DAILY, Platform, failure_text, line
 
-CHECKS = 7
+CHECKS = 8
 
 
 def month(platform: Platform, days: int) -> None:

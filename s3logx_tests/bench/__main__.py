@@ -8,17 +8,19 @@ from collections.abc import Sequence
 from s3logx_tests.bench.data import BenchData
 from s3logx_tests.bench.measure import ROOT
 from s3logx_tests.bench.measurements import MEASUREMENTS, Bench, Measured
+from s3logx_tests.bench.regions import regions
 from s3logx_tests.bench.results import Machine, as_markdown, write
 
 _BUILD = ROOT / "build"
-_PEERS = ("polars", "duckdb", "chdb")
+_PEERS = ("polars", "duckdb", "chdb", "pytricia", "maxminddb")
+_MEASUREMENTS = {**MEASUREMENTS, "regions": regions}
 
 
 def main(arguments: Sequence[str]) -> int:
     """0 when everything asked for was measured."""
     parser = argparse.ArgumentParser(prog="python -m s3logx_tests.bench", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS), metavar="NAME",
-                        help=f"of {', '.join(MEASUREMENTS)}")  # fmt: skip
+    parser.add_argument("--only", nargs="+", choices=_MEASUREMENTS, default=list(_MEASUREMENTS), metavar="NAME",
+                        help=f"of {', '.join(_MEASUREMENTS)}")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="of the data; `memory` is measured at 1 only")
     chosen = parser.parse_args(arguments)
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         if name == "memory" and chosen.scale != 1:
             continue
         _tell(name)
-        measured.append(MEASUREMENTS[name](bench))
+        measured.append(_MEASUREMENTS[name](bench))
     write(_BUILD, measured, machine, chosen.scale)
     print(as_markdown(measured, machine, chosen.scale))
     return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from s3logx_tests.bench.measure import Round, middle
 from s3logx_tests.bench.measurements import Measured
 
-_PACKAGES = ("pyarrow", "numpy", "dagster", "polars", "duckdb", "chdb", "chdb-core")
+_PACKAGES = ("pyarrow", "numpy", "dagster", "polars", "duckdb", "chdb", "chdb-core", "pytricia", "maxminddb")
 
 
 @dataclass(frozen=True, slots=True)

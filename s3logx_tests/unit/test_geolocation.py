@@ -20,7 +20,7 @@ from s3logx_assets.core.schemas import REGION_COORDINATES
 from s3logx_tests.mmdb_writer import city, mmdb
 
 # What these are is public knowledge (operators' documentation, registries); regions below the country only where the
-# place of the institution is beyond doubt.
+# place of the institution is beyond doubt. The short IPv6 ones are the allocations of research networks.
 CLOUDS = """
 140.82.112.3 GitHub
 140.82.121.4 GitHub
@@ -28,6 +28,7 @@ CLOUDS = """
 192.30.255.112 GitHub
 20.205.243.166 GitHub
 2606:50c0:8000::153 GitHub
+2a0a:a440::1 GitHub
 52.219.96.1 AWS/us-east-2
 3.16.0.1 AWS/us-east-2
 52.216.0.1 AWS/us-east-1
@@ -50,7 +51,19 @@ CLOUDS = """
 34.80.0.1 GCP/asia-east1
 35.240.0.1 GCP/europe-west1
 34.65.0.1 GCP/europe-west6
+2600:1f1c::1 AWS/us-west-1
+2600:1f11::1 AWS/ca-central-1
+2600:1f1e::1 AWS/sa-east-1
+2a05:d01c::1 AWS/eu-west-2
+2a05:d012::1 AWS/eu-west-3
+2a05:d016::1 AWS/eu-north-1
+2406:da1a::1 AWS/ap-south-1
+2406:da18::1 AWS/ap-southeast-1
+2406:da1c::1 AWS/ap-southeast-2
+2406:da12::1 AWS/ap-northeast-2
 2600:1900:4000::1 GCP/us-central1
+2600:1900:4010::1 GCP/europe-west1
+2600:1900:4020::1 GCP/us-east1
 13.64.0.1 Azure/westus
 20.42.0.1 Azure/eastus
 51.140.0.1 Azure/uksouth
@@ -58,6 +71,8 @@ CLOUDS = """
 140.238.64.1 Oracle/uk-london-1
 116.202.0.1 Hetzner
 2a01:4f8::1 Hetzner
+2a01:4f9::1 Hetzner
+2001:41d0::1 OVHcloud
 51.68.0.1 OVHcloud
 104.16.132.229 Cloudflare
 2606:4700:4700::1111 Cloudflare
@@ -124,11 +139,45 @@ PLACES = """
 132.248.10.7 MX/Mexico City
 137.158.1.1 ZA/Western Cape
 132.64.1.1 IL
+2620:119:35::35 US
+2001:468::1 US
+2607:f140::1 US/California
+2607:f6d0::1 US/California
+2603:4000::1 US/Massachusetts
+2001:620::1 CH
+2001:630::1 GB
+2001:638::1 DE
+2001:610::1 NL
+2001:660::1 FR
+2001:700::1 NO
+2001:708::1 FI
+2001:718::1 CZ
+2001:738::1 HU
+2001:760::1 IT
+2001:720::1 ES
+2001:690::1 PT
+2001:6a8::1 BE
+2001:628::1 AT
+2001:648::1 GR
+2001:770::1 IE
+2001:878::1 DK
+2001:388::1 AU
+2001:12f0::1 BR
+2001:2f8::1 JP
+2001:320::1 KR
+2001:288::1 TW
+2001:250::1 CN
 """
 
 
 def lines(text: str) -> list[tuple[str, str]]:
     return [(address, label) for address, _, label in (line.partition(" ") for line in text.strip().splitlines())]
+
+
+def test_the_known_addresses_are_many_and_of_both_families() -> None:
+    addresses = [address for address, _ in lines(CLOUDS) + lines(PLACES)]
+    assert len(set(addresses)) == len(addresses) >= 130
+    assert sum(":" in address for address in addresses) >= 50
 
 
 @pytest.fixture(scope="module")

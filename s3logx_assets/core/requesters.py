@@ -1,0 +1,152 @@
+"""What a date's requesters tell together: who among them never came before, and how many come from where.
+
+Everything here is said of indexes, so that nobody needs an address to answer it. What a requester is, and where one
+lies, does not belong here.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from s3logx_assets.core.grouping import Codes, coded, joint_key, reduced, run_starts
+from s3logx_assets.core.regions import country_of
+
+Indexes = NDArray[np.int64]  # (n,), distinct and ascending
+
+# What `by_label` tells of each label.
+BY_LABEL = pa.schema(
+    [
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("requesters", pa.int64(), nullable=False),
+        pa.field("networks", pa.int64(), nullable=False),
+        pa.field("requests", pa.int64(), nullable=False),
+    ]
+)
+
+# So many dates are searched one by one before they are merged: merging copies the whole history.
+_UNMERGED = 16
+
+
+class History:
+    """Which requesters each date had, so far as it was asked: a date is read when it is first needed, and once.
+
+    `read` gives the indexes of a date. Dates may be asked about in any order. Held are 12 bytes per distinct requester.
+    """
+
+    def __init__(self, read: Callable[[date], Indexes]) -> None:
+        self._read = read
+        self._forget()
+
+    def _forget(self) -> None:
+        self._indexes: Indexes = np.zeros(0, np.int64)
+        self._first = np.zeros(0, np.int32)  # the first merged date of each of them, as an ordinal
+        self._recent: dict[date, Indexes] = {}
+        self._merged: dict[date, int] = {}  # the hash of what each merged date had
+
+    def newcomers(self, day: date, indexes: Indexes, dates: Collection[date]) -> Indexes:
+        """Those of `indexes` that none of the `dates` before `day` has. The newest dates are asked first, since most
+        who return were there lately, and no more of them once all are known."""
+        if len(self._recent) > _UNMERGED:
+            self._merge()
+        left = indexes[self._first_of(indexes) >= day.toordinal()]
+        for other in sorted((other for other in dates if other < day), reverse=True):
+            if not left.size:
+                break
+            if other not in self._merged:
+                if other not in self._recent:
+                    self._recent[other] = self._read(other)
+                left = left[~_among(left, self._recent[other])]
+        return left
+
+    def put(self, day: date, indexes: Indexes) -> None:
+        """From now on `day` has these."""
+        content = _hash(indexes)
+        if self._merged.get(day, content) != content:
+            self._forget()  # who is merged cannot be taken out again
+        if day not in self._merged:
+            self._recent[day] = indexes
+
+    def _first_of(self, indexes: Indexes) -> NDArray[np.int32]:
+        """The first merged date of each, as an ordinal; the last of all days where there is none."""
+        first = np.full(indexes.size, date.max.toordinal(), np.int32)
+        known = _among(indexes, self._indexes)
+        first[known] = self._first[np.searchsorted(self._indexes, indexes[known])]
+        return first
+
+    def _merge(self) -> None:
+        days = [np.full(found.size, day.toordinal(), np.int32) for day, found in self._recent.items()]
+        indexes = np.concatenate([self._indexes, *self._recent.values()])
+        order = np.argsort(indexes, kind="stable")  # made for runs that ascend already
+        indexes, first = indexes[order], np.concatenate([self._first, *days])[order]
+        starts = run_starts(indexes)
+        self._indexes = indexes[starts]
+        self._first = np.minimum.reduceat(first, starts) if starts.size else first
+        self._merged |= {day: _hash(found) for day, found in self._recent.items()}
+        self._recent = {}
+
+
+def _among(wanted: Indexes, known: Indexes) -> NDArray[np.bool_]:
+    """Which of `wanted` (n,) are in `known`."""
+    if not known.size:
+        return np.zeros(wanted.size, bool)
+    place = np.searchsorted(known, wanted)
+    place[place == known.size] = 0
+    return np.asarray(known[place] == wanted)
+
+
+def _hash(indexes: Indexes) -> int:
+    return hash(indexes.tobytes())
+
+
+def count_distinct(indexes: NDArray[np.int64]) -> int:
+    """How many distinct values there are; ten times faster than by hashing, which numpy prefers."""
+    return int(run_starts(np.sort(indexes)).size)
+
+
+def by_label(
+    labels: Mapping[str, pa.Array | pa.ChunkedArray], networks: NDArray[np.int64], requests: NDArray[np.int64]
+) -> dict[str, pa.Table]:
+    """For each way of labelling, of each label how many requesters, distinct networks and requests it has, most requests
+    first (schema BY_LABEL). There is one label, network index and count of requests per requester; null labels are
+    left out."""
+    distinct_networks, network = np.unique(networks, return_inverse=True)
+    return {name: _by_label(column, network, distinct_networks.size, requests) for name, column in labels.items()}
+
+
+def _by_label(
+    labels: pa.Array | pa.ChunkedArray, network: Codes, network_count: int, requests: NDArray[np.int64]
+) -> pa.Table:
+    valid = labels.is_valid().to_numpy(zero_copy_only=False)
+    code, distinct = coded(labels.drop_null())
+    pairs = np.sort(joint_key([(code, len(distinct)), (network[valid], network_count)]))
+    code_of_pair = pairs[run_starts(pairs)] // max(network_count, 1)
+    present, (summed,) = reduced(code, len(distinct), [requests[valid]])
+    requesters, networks = (np.bincount(codes, minlength=len(distinct))[present] for codes in (code, code_of_pair))
+    columns = [distinct.take(pa.array(present)), *map(pa.array, (requesters, networks, summed))]
+    return pa.table(columns, schema=BY_LABEL).sort_by([("requests", "descending"), ("label", "ascending")])
+
+
+def clouds(regions: pa.DictionaryArray, methods: pa.ChunkedArray) -> pa.DictionaryArray:
+    """The cloud of each requester, `AWS` for `AWS/us-east-2`; null for those who are in none."""
+    return _named(regions, pc.equal(methods, "cloud"), lambda label: label.partition("/")[0])
+
+
+def countries(regions: pa.DictionaryArray, methods: pa.ChunkedArray) -> pa.DictionaryArray:
+    """The country of each requester, `US` for `US/California`; null for those without one, and for those in a cloud,
+    who lie wherever they please."""
+    return _named(regions, pc.not_equal(methods, "cloud"), country_of)
+
+
+def _named(
+    regions: pa.DictionaryArray, chosen: pa.ChunkedArray, name: Callable[[str], str | None]
+) -> pa.DictionaryArray:
+    """The `name` of each region, null where it has none or is not `chosen`."""
+    names = pa.array([name(label) for label in regions.dictionary.to_pylist()], pa.string())
+    has_name = names.is_valid().take(regions.indices)
+    nothing = pa.scalar(None, regions.indices.type)
+    indices = pc.if_else(pc.and_(chosen.combine_chunks(), has_name), regions.indices, nothing)
+    return pa.DictionaryArray.from_arrays(indices, names.fill_null(""))

@@ -45,6 +45,7 @@ def check(settings: Settings) -> int:
         "source": lambda: _try_source(settings),
         "store": lambda: _try_store(settings.store),
         "key": lambda: key_store.verify(settings.store / "private", settings.home, settings.key),
+        "geolocation": lambda: _providers(settings),
         "dataset rule": lambda: f"ok, version {Rules(settings).dataset_rule.digest[:8]}",
     }
     failed = 0
@@ -76,6 +77,13 @@ def _try_source(settings: Settings) -> str:
     if days[-1] > datetime.now(UTC).date() + timedelta(days=1):
         raise SourceError(f"S3LOGX_LOGS: the newest log files are of {days[-1]}, in the future")
     return f"log files of {len(days)} dates, {days[0]} to {days[-1]}{note}"
+
+
+def _providers(settings: Settings) -> str:
+    """Where regions and coordinates will come from; nobody is asked for it."""
+    regions = {"embedded": "the packaged table", "mmdb": str(settings.mmdb), "ipinfo": "ipinfo.io"}[settings.geo]
+    geocoder = ", then opencagedata.com" if settings.opencage_key else ""
+    return f"regions from {regions}; coordinates packaged{geocoder}; ranges of clouds {settings.cloud_ranges}"
 
 
 def _try_store(store: Path) -> str:

@@ -4,29 +4,39 @@ is lost by a restart, a missed tick or an event from before the first one.
     new_log_files_sensor   listings of the last dates against the ledgers -> the dates that differ
     stale_scopes_sensor    daily usage against the scopes' files -> the job that updates them
     weekly_publication     a release every Monday
+    ask_again              every night, where services are asked: lookups that failed, and those that have aged
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
+from typing import Any
 
 import dagster as dg
 
 from s3logx_assets.adapters.log_store import LogStore
 from s3logx_assets.adapters.table_store import TableStore
+from s3logx_assets.assets.addresses import IP_REGIONS_ASSET, REGION_COORDINATES_ASSET
 from s3logx_assets.assets.daily import partition
 from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
 from s3logx_assets.assets.publish import publication
 from s3logx_assets.assets.summaries import plan, update_scopes
-from s3logx_assets.core.errors import S3logxError
+from s3logx_assets.assets.usage import DAILY_USAGE_ASSET
+from s3logx_assets.core.errors import S3logxError, StoreError
 from s3logx_assets.core.ledger import listing_digest
+from s3logx_assets.partitions import LOG_DATE
 from s3logx_assets.resources import Rules
 from s3logx_assets.settings import Settings
 
 # How far back the listings go; later files for older dates are found by a backfill.
 TRAILING_DATES = 7
+# How many dates a night have their failed lookups asked again, and how many their aged ones.
+ASKED_AGAIN = 30
 _EVERY = 60
+IP_REGIONS = "ip_regions"
+_LOOKED_UP = tuple(asset.spec.key for asset in (IP_REGIONS_ASSET, REGION_COORDINATES_ASSET, DAILY_USAGE_ASSET))
 
 
 def days_to_extract(log_store: LogStore, store: TableStore, days: Sequence[date]) -> dict[date, str]:
@@ -39,6 +49,31 @@ def days_to_extract(log_store: LogStore, store: TableStore, days: Sequence[date]
         if (record["listing"] != digest) if record is not None else listing.objects:
             wanted[day] = digest
     return wanted
+
+
+def dates_to_ask_again(
+    records: Mapping[date, Mapping[str, Any]], today: date, lookup_days: int, at_most: int
+) -> list[date]:
+    """The dates whose regions are to be asked for again, ascending, by their records of `ip_regions`: those with
+    undetermined requesters, and those that were asked for more than `lookup_days` days ago; of each kind the `at_most` that
+    were asked longest ago. A date that was made without a service, or was asked today, is left alone."""
+    asked = {day: date.fromisoformat(record["asked_on"]) for day, record in records.items() if "asked_on" in record}
+    oldest_first = sorted((on, day) for day, on in asked.items() if on < today)
+    undetermined = [day for _, day in oldest_first if records[day]["undetermined"]]
+    aged = [day for on, day in oldest_first if (today - on).days > lookup_days and not records[day]["undetermined"]]
+    return sorted(undetermined[:at_most] + aged[:at_most])
+
+
+def records_of_regions(store: TableStore, first: date, last: date) -> dict[date, dict[str, Any]]:
+    """The records of `ip_regions` from `first` to `last`; a damaged partition has none."""
+    records = {}
+    for value in store.partitions(IP_REGIONS, LOG_DATE):
+        if first.isoformat() <= value <= last.isoformat():
+            with suppress(StoreError):
+                record = store.record(IP_REGIONS, f"{LOG_DATE}={value}")
+                if record is not None:
+                    records[date.fromisoformat(value)] = record
+    return records
 
 
 def contiguous(days: Sequence[date]) -> list[tuple[date, date]]:
@@ -112,4 +147,33 @@ def build_automation(
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="A release every Monday morning.",
     )
-    return [new_log_files_sensor, stale_scopes_sensor], [weekly_publication]
+    schedules = [weekly_publication, *([_ask_again(settings)] if settings.asks_services else [])]
+    return [new_log_files_sensor, stale_scopes_sensor], schedules
+
+
+def _ask_again(settings: Settings) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        target=dg.AssetSelection.assets(*_LOOKED_UP),
+        cron_schedule="0 4 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+    def ask_again(private_store: dg.ResourceParam[TableStore]) -> list[dg.RunRequest] | dg.SkipReason:
+        """Asks again for the dates with undetermined requesters, and for some of those whose lookups have aged."""
+        today = datetime.now(UTC).date()
+        records = records_of_regions(private_store, settings.first_date, today)
+        days = dates_to_ask_again(records, today, settings.lookup_days, ASKED_AGAIN)
+        if not days:
+            return dg.SkipReason("no lookup has failed or aged")
+        return [
+            dg.RunRequest(
+                run_key=_run_key("ask_again", today.isoformat(), first.isoformat(), last.isoformat()),
+                tags={
+                    "dagster/asset_partition_range_start": first.isoformat(),
+                    "dagster/asset_partition_range_end": last.isoformat(),
+                },
+            )
+            for first, last in contiguous(days)
+        ]
+
+    return ask_again

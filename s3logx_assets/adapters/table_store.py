@@ -207,7 +207,8 @@ def _encodings(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _write_parquet(stream: BinaryIO, table: pa.Table, record: Mapping[str, Any], sections: Mapping[str, bytes]) -> None:
-    if table.num_rows <= _ROWS_IN_MEMORY:  # every page that goes to a Python stream costs more than a small table's rows
+    # Every page that goes to a Python stream costs more than the rows of a small table.
+    if table.num_rows <= _ROWS_IN_MEMORY:
         buffer = pa.BufferOutputStream()
         _write_pages(buffer, table, record, sections)
         stream.write(buffer.getvalue())

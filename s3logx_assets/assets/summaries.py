@@ -7,7 +7,7 @@ dates, when there is nothing to add to, or when what it holds cannot be proven t
 rounding do not belong here.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from itertools import chain, groupby

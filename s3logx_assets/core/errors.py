@@ -9,8 +9,10 @@
     │   ├── ConservationError   the counts of a date do not add up: a fault of this program
     │   ├── ShrinkError         a re-extraction would lose files that the ledger has
     │   ├── StoreError          a private or public table is absent, damaged or not writable
-    │   └── ReleaseError        the scopes do not form one consistent release
+    │   ├── ReleaseError        the scopes do not form one consistent release
+    │   └── ServiceError        a service on the network refuses us: its key is wrong, say
     └── TransientError          the outside world failed; the same call may go through later
+        └── ServiceUnavailable  a service on the network is down, out of quota, or answers nonsense
 
 Messages name the setting, file, date or line *number*; never a line's text, an address or a secret,
 because Dagster keeps exception texts in its event log for ever.
@@ -57,5 +59,13 @@ class ReleaseError(PermanentError):
     """The scopes' files do not belong together; the message names the command that mends it."""
 
 
+class ServiceError(PermanentError):
+    """A service on the network refuses our requests; the message names the service and the setting of its key."""
+
+
 class TransientError(S3logxError):
     """The outside world failed; the same call may go through later."""
+
+
+class ServiceUnavailable(TransientError):
+    """A service on the network is down, out of quota, or answers nonsense."""

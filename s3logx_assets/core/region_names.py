@@ -115,6 +115,15 @@ def one_spelling(counts: Mapping[str, int], subdivisions: Sequence[Subdivision])
     return regions
 
 
+def spelling_among(name: str, known: Sequence[str], subdivisions: Sequence[Subdivision]) -> Region:
+    """The region that another source calls `name`, spelt as in `known`, a country's regions in one spelling each, if it is
+    one of them. `subdivisions`: the country's. The answer hangs on nothing else that the source names."""
+    name = clean(name)
+    regions = one_spelling({name: 1, **dict.fromkeys(known, 2)}, subdivisions)
+    same = [name] if name in known else [other for other in known if regions[other] == regions[name]]
+    return Region(same[0] if len(same) == 1 else name, regions[name].code)
+
+
 class _Name(NamedTuple):
     """A folded name; the same without the words for its kind; these words; whether it says that it is a city; whether
     it says anything of its kind."""

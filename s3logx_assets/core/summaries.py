@@ -11,7 +11,6 @@ now and then, so memory follows the size of the result and not the number of row
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from itertools import islice, pairwise
 
 import numpy as np
@@ -259,6 +258,11 @@ class _Part:
     measures: list[Measure]
     networks: Codes | None = None
 
+    @property
+    def values_count(self) -> int:
+        """How many values the codes may speak of."""
+        return 0 if self.values is None else len(self.values)
+
 
 class _Reduction:
     """One table of every scope, growing: each holder and key once."""
@@ -361,7 +365,7 @@ def _merged(parts: list[_Part]) -> _Part:
     if parts[0].values is None:
         return _reduced(holder, np.concatenate([part.code for part in parts]), parts[0].size, None, measures)
     renamed, values = coded(pa.chunked_array([part.values for part in parts]))
-    offsets = np.cumsum([0, *(len(part.values) for part in parts)])
+    offsets = np.cumsum([0, *(part.values_count for part in parts)])
     code = np.concatenate(
         [renamed[start:end][part.code] for part, (start, end) in zip(parts, pairwise(offsets.tolist()), strict=True)]
     )

@@ -1,14 +1,15 @@
 """Updating scopes: news are added, never counted twice or missed, and give the bytes of counting everything anew."""
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
-from s3logx_assets.adapters import scope_state
+from s3logx_assets.adapters import scope_state, table_store
 from s3logx_assets.assets import summaries
-from s3logx_assets.core.errors import StoreError
 from s3logx_tests.platform import Platform, failure_text, line
 
 MADE = ("summaries", "totals", "summarised_usage")
@@ -34,7 +35,7 @@ def counted_anew(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     scopes: list[str] = []
     original = summaries.make_scopes
 
-    def noted(usage: object, rules: object, versions: object, chosen: Mapping[str, object], wanted: object) -> Iterator:
+    def noted(usage: object, rules: object, versions: object, chosen: Mapping[str, object], wanted: object) -> object:
         scopes.extend(chosen)
         return original(usage, rules, versions, chosen, wanted)  # type: ignore[arg-type]
 
@@ -42,16 +43,28 @@ def counted_anew(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return scopes
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a platform with dates in three log months, all scopes up to date."""
+    folder = tmp_path_factory.mktemp("template")
+    with dg.DagsterInstance.ephemeral() as instance:
+        platform = Platform.make(folder, instance)
+        for day in ("2025-03-30", "2025-03-31", "2025-04-01", "2025-05-02"):
+            dataset = "old" if day == "2025-03-30" else "ds1"
+            platform.log(f"{day}-05-00-00-AA", *(line(f"{dataset}/a.nwb", day, n, host=n) for n in range(1, 6)))
+            assert platform.daily(day, day).success
+        assert platform.update_scopes().success
+    return folder
+
+
 @pytest.fixture
-def updated(platform: Platform, counted_anew: list[str]) -> Platform:
-    """Dates in three log months, all scopes up to date."""
-    for day in ("2025-03-30", "2025-03-31", "2025-04-01", "2025-05-02"):
-        dataset = "old" if day == "2025-03-30" else "ds1"
-        platform.log(f"{day}-05-00-00-AA", *(line(f"{dataset}/a.nwb", day, n, host=n) for n in range(1, 6)))
-        assert platform.daily(day, day).success
-    assert platform.update_scopes().success
-    counted_anew.clear()
-    return platform
+def updated(template: Path, tmp_path: Path, counted_anew: list[str]) -> Iterator[Platform]:
+    """A copy of the template: links, as the store only ever replaces files, but for the logs."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        platform = Platform.make(tmp_path, instance)
+        shutil.copytree(template / "logs", tmp_path / "logs", dirs_exist_ok=True)
+        shutil.copytree(template / "home", tmp_path / "home", copy_function=os.link)
+        yield platform
 
 
 @pytest.mark.parametrize(
@@ -60,7 +73,11 @@ def updated(platform: Platform, counted_anew: list[str]) -> Platform:
         ("2025-05-03", "ds1/b", {"archive", "ds1"}),  # a new date of the newest month
         ("2025-05-02", "ds1/b", {"archive", "ds1"}),  # a late file of the newest date
         ("2025-04-01", "ds1/b", {"archive", "ds1"}),  # a late file of an earlier month
-        ("2025-03-30", "old/b", {"archive", "old"}),  # a month that is earlier for the archive, the newest for a dataset
+        (
+            "2025-03-30",
+            "old/b",
+            {"archive", "old"},
+        ),  # a month that is earlier for the archive, the newest for a dataset
         ("2025-06-01", "old/b", {"archive", "old"}),  # a month begins
         ("2025-05-09", "new/b", {"archive", "new"}),  # a dataset appears
     ],
@@ -109,7 +126,9 @@ def test_rows_that_went_are_taken_off(updated: Platform, counted_anew: list[str]
     assert anew(updated) == written(updated)
 
 
-def test_a_newest_month_that_is_gone_makes_an_earlier_one_the_newest(updated: Platform, counted_anew: list[str]) -> None:
+def test_a_newest_month_that_is_gone_makes_an_earlier_one_the_newest(
+    updated: Platform, counted_anew: list[str]
+) -> None:
     updated.environment["S3LOGX_ALLOW_SHRINK"] = "1"
     updated.log("2025-05-02-05-00-00-AA", line("other/a.nwb", "2025-05-02"))
     assert updated.daily("2025-05-02", "2025-05-02").success
@@ -159,7 +178,7 @@ def test_an_update_that_ends_anywhere_is_taken_up_again(
     updated.log("2025-05-03-09-00-00-BB", line("ds1/b", "2025-05-03"), line("new/b", "2025-05-03", host=7))
     assert updated.daily("2025-05-03", "2025-05-03").success
     writes = 0
-    original = scope_state.replacing
+    original = table_store.replacing
 
     def dying(path: Path, settled: bool = True) -> object:
         nonlocal writes
@@ -194,5 +213,6 @@ def test_usage_that_changes_during_an_update_does_not_get_into_it(updated: Platf
 def test_a_scope_made_alone_is_the_one_that_an_update_makes(updated: Platform) -> None:
     before = written(updated)
     shutil.rmtree(updated.store.root / "summaries" / "scope=ds1")
+    updated.instance.add_dynamic_partitions("scope", ["ds1"])
     assert updated.scope("ds1").success
     assert written(updated) == before

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from s3logx_assets.core.errors import PermanentError, SettingsError
-from s3logx_assets.settings import Settings
+from s3logx_assets.settings import Settings, _variable
 
 KEY = bytes(range(200, 232))
 KEY_TEXT = base64.b64encode(KEY).decode()
@@ -53,6 +53,10 @@ def test_the_defaults_are_those_of_the_manual() -> None:
         allow_shrink=False,
         geo="embedded",
         mmdb=None,
+        ipinfo_key=None,
+        opencage_key=None,
+        lookup_days=90,
+        cloud_ranges="packaged",
         rejected_share=0.01,
     )
 
@@ -85,6 +89,10 @@ def test_the_defaults_are_those_of_the_manual() -> None:
         ("S3LOGX_WORKERS", "1", "workers", 1),
         ("S3LOGX_ALLOW_SHRINK", "1", "allow_shrink", True),
         ("S3LOGX_GEO", "embedded", "geo", "embedded"),
+        ("IPINFO_API_KEY", " 0a1b2c3d4e5f ", "ipinfo_key", "0a1b2c3d4e5f"),
+        ("OPENCAGE_API_KEY", "0123456789abcdef", "opencage_key", "0123456789abcdef"),
+        ("S3LOGX_LOOKUP_DAYS", "1", "lookup_days", 1),
+        ("S3LOGX_CLOUD_RANGES", "live", "cloud_ranges", "live"),
         ("S3LOGX_REJECTED_SHARE", "0", "rejected_share", 0.0),
         ("S3LOGX_REJECTED_SHARE", "1", "rejected_share", 1.0),
         ("S3LOGX_REJECTED_SHARE", "0.5", "rejected_share", 0.5),
@@ -134,7 +142,9 @@ def test_a_legal_value_is_taken(name: str, text: str, field: str, value: object)
         ("S3LOGX_PARTITIONS_PER_RUN", "all", "a whole number from 0"),
         ("S3LOGX_WORKERS", "0", "a whole number from 1"),
         ("S3LOGX_ALLOW_SHRINK", "true", "0 or 1"),
-        ("S3LOGX_GEO", "geolite", "embedded or mmdb"),
+        ("S3LOGX_GEO", "geolite", "embedded or mmdb or ipinfo"),
+        ("S3LOGX_LOOKUP_DAYS", "0", "a whole number from 1"),
+        ("S3LOGX_CLOUD_RANGES", "fresh", "packaged or live"),
         ("S3LOGX_MMDB", "/no/such.mmdb", "is not a file"),
         ("S3LOGX_REJECTED_SHARE", "1.01", "a share from 0 to 1"),
         ("S3LOGX_REJECTED_SHARE", "-0.1", "a share from 0 to 1"),
@@ -163,7 +173,7 @@ def test_a_required_setting_that_is_missing_or_empty_is_asked_for(name: str, tex
 
 @pytest.mark.parametrize(
     "name",
-    [f"S3LOGX_{item.name.upper()}" for item in fields(Settings) if item.name not in ("home", "logs", "first_date")],
+    [_variable(item.name) for item in fields(Settings) if item.name not in ("home", "logs", "first_date")],
 )
 def test_an_empty_optional_setting_is_as_if_not_there(name: str) -> None:
     assert read(**{name: ""}) == read()
@@ -213,6 +223,28 @@ def test_a_malformed_key_is_refused_without_being_shown(text: str) -> None:
     assert text[:6] not in message
 
 
+def test_the_choice_of_ipinfo_needs_its_key() -> None:
+    message = refusal({**REQUIRED, "S3LOGX_GEO": "ipinfo"})
+    assert "IPINFO_API_KEY is not set" in message
+    assert read(S3LOGX_GEO="ipinfo", IPINFO_API_KEY="abc").geo == "ipinfo"
+
+
+@pytest.mark.parametrize("name", ["IPINFO_API_KEY", "OPENCAGE_API_KEY"])
+@pytest.mark.parametrize("text", ["two words", "line\nfeed: x", "schlüssel", "x" * 201, "nul\0nul"])
+def test_a_key_that_cannot_be_one_is_refused_without_being_shown(name: str, text: str) -> None:
+    message = refusal({**REQUIRED, name: text})
+    assert name in message
+    assert text not in message
+
+
+def test_services_are_asked_only_where_one_is_chosen(tmp_path: Path) -> None:
+    assert not read().asks_services
+    assert not read(IPINFO_API_KEY="abc").asks_services
+    assert not read(S3LOGX_CLOUD_RANGES="live").asks_services
+    assert read(S3LOGX_GEO="ipinfo", IPINFO_API_KEY="abc").asks_services
+    assert read(OPENCAGE_API_KEY="abc").asks_services
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -242,13 +274,16 @@ def test_a_regular_expression_that_excludes_everyone_is_refused(text: str) -> No
 
 
 def test_secrets_are_in_no_representation() -> None:
-    settings = read(S3LOGX_KEY=KEY_TEXT, S3LOGX_EXCLUDED_IPS="203.0.113.7,198.51.100.0/24")
+    keys = {"IPINFO_API_KEY": "t0ken-of-ipinfo", "OPENCAGE_API_KEY": "t0ken-of-opencage"}
+    settings = read(S3LOGX_KEY=KEY_TEXT, S3LOGX_EXCLUDED_IPS="203.0.113.7,198.51.100.0/24", **keys)
     for text in (repr(settings), str(settings), f"{settings}", str(settings.shown())):
         assert KEY_TEXT not in text
         assert KEY.hex() not in text
         assert repr(KEY)[2:-1] not in text
         assert "203.0.113.7" not in text
+        assert "t0ken" not in text
     shown = dict(settings.shown())
+    assert {shown[name] for name in keys} == {"(set)"}
     assert shown["S3LOGX_KEY"] == "(set)"
     assert shown["S3LOGX_EXCLUDED_IPS"] == "(set)"
 
@@ -260,7 +295,8 @@ def test_another_setting_s_error_does_not_show_the_key() -> None:
 
 def test_every_setting_is_shown_under_its_variable() -> None:
     shown = dict(read(S3LOGX_THRESHOLD="70").shown())
-    assert list(shown) == ["DAGSTER_HOME", *(f"S3LOGX_{item.name.upper()}" for item in fields(Settings)[1:])]
+    own = {"home": "DAGSTER_HOME", "ipinfo_key": "IPINFO_API_KEY", "opencage_key": "OPENCAGE_API_KEY"}
+    assert list(shown) == [own.get(item.name, f"S3LOGX_{item.name.upper()}") for item in fields(Settings)]
     assert shown["DAGSTER_HOME"] == "/srv/dagster"
     assert shown["S3LOGX_FIRST_DATE"] == "2020-01-01"
     assert shown["S3LOGX_THRESHOLD"] == "70"
@@ -276,7 +312,7 @@ def test_settings_do_not_change_and_travel_whole() -> None:
 
 
 def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("S3LOGX_")]:
+    for name in [name for name in os.environ if name.startswith("S3LOGX_") or name.endswith("_API_KEY")]:
         monkeypatch.delenv(name)
     for name, text in REQUIRED.items():
         monkeypatch.setenv(name, text)

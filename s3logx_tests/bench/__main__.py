@@ -10,10 +10,11 @@ from s3logx_tests.bench.measure import ROOT
 from s3logx_tests.bench.measurements import MEASUREMENTS, Bench, Measured
 from s3logx_tests.bench.regions import regions
 from s3logx_tests.bench.results import Machine, as_markdown, write
+from s3logx_tests.bench.summaries import summaries
 
 _BUILD = ROOT / "build"
 _PEERS = ("polars", "duckdb", "chdb", "pytricia", "maxminddb")
-_MEASUREMENTS = {**MEASUREMENTS, "regions": regions}
+_MEASUREMENTS = {**MEASUREMENTS, "regions": regions, "summaries": summaries}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from s3logx_assets.core.schemas import DAILY_USAGE
 
-FIRST_DATE = date(2023, 1, 1)
+SLOPE = 2.0
 _FILES_PER_VISIT = 5
 _REGIONS = 900
 _SEED = 20_250_301
@@ -23,18 +23,19 @@ _SEED = 20_250_301
 @dataclass(frozen=True, slots=True)
 class UsageSpec:
     """How much usage: `rows` over all `dates`. The dataset of rank r has a share of the visits that goes with
-    r ** -slope: at 1.5 a date of 25,000 rows touches two fifths of 500 datasets, at 0 all of them."""
+    r ** -slope: at 2 a date of 25,000 rows touches a fifth of 500 datasets, at 1.5 more than half, at 0.5 all of them."""
 
     rows: int
     dates: int
-    slope: float = 1.5
+    slope: float = SLOPE
     datasets: int = 500
     requesters: int = 500_000
+    first_date: date = date(2023, 1, 1)
 
     def tables(self) -> Iterator[tuple[date, pa.Table]]:
         """DAILY_USAGE of each log date, the same for the same spec."""
         for number in range(self.dates):
-            day = FIRST_DATE + timedelta(days=number)
+            day = self.first_date + timedelta(days=number)
             yield day, self._table(day, np.random.default_rng([_SEED, number]), self.rows // self.dates)
 
     def _table(self, day: date, random: np.random.Generator, rows: int) -> pa.Table:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from s3logx_assets.core.region_names import Region, Subdivision, clean, one_spelling
+from s3logx_assets.core.region_names import Region, Subdivision, clean, one_spelling, spelling_among
 
 
 def entry(code: str, name: str, *others: str, first_level: bool = True, city: bool = False) -> Subdivision:
@@ -125,3 +125,27 @@ def test_a_clean_name_has_no_control_characters_and_one_unicode_form() -> None:
     assert clean("I\u0302le") == "Île"
     assert clean("a\x00b\x1fc\u2028d") == "a b c d"
     assert clean("\t") == ""
+
+
+def test_another_source_s_name_takes_the_spelling_that_is_known() -> None:
+    known = ["North Holland", "Zurich Canton", "Moscow", "Moscow Oblast", "Tver Oblast"]
+    list_of_codes = [
+        entry("NL-NH", "North Holland", "Noord-Holland"),
+        entry("RU-MOW", "Moscow", city=True),
+        entry("RU-MOS", "Moscow Oblast"),
+    ]
+
+    def named(name: str) -> Region:
+        return spelling_among(name, known, list_of_codes)
+
+    assert named("North Holland") == Region("North Holland", "NL-NH")
+    assert named("north-holland\t Province") == Region("North Holland", "NL-NH")
+    assert named("Noord-Holland") == Region("North Holland", "NL-NH")
+    assert named("Zurich") == Region("Zurich Canton", None), (
+        "a shorter name does not replace the one that has a coordinate"
+    )
+    assert named("Moscow") == Region("Moscow", "RU-MOW")
+    assert named("Moscow Oblast") == Region("Moscow Oblast", "RU-MOS")
+    assert named("Tver’ Oblast") == Region("Tver Oblast", None)
+    assert named("Elsewhere") == Region("Elsewhere", None)
+    assert spelling_among("Elsewhere", [], []) == Region("Elsewhere", None)

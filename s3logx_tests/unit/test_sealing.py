@@ -7,6 +7,7 @@ import ipaddress
 import ipcrypt
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -220,3 +221,22 @@ def test_the_key_id_tells_keys_apart_and_is_no_key() -> None:
     assert sealer.key_id == hkdf(MASTER, b"s3logx/key-id/v1", 16).hex()
     assert sealer.key_id != hkdf(MASTER, b"s3logx/seal/v1", 16).hex()
     assert sealer.key_id != hashlib.sha256(MASTER).hexdigest()[:32]
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.binary(max_size=200))
+def test_an_answer_comes_back_for_its_index_only(index: int, answer: bytes) -> None:
+    sealer = Sealer(MASTER)
+    sealed = sealer.seal_lookup(index, answer)
+    assert len(sealed) == len(answer) + 28
+    assert sealer.unseal_lookup(index, sealed) == answer
+    assert sealer.unseal_lookup(~index, sealed) is None
+    assert Sealer(bytes(32)).unseal_lookup(index, sealed) is None
+    assert sealer.unseal_lookup(index, sealed[:-1] + bytes([sealed[-1] ^ 1])) is None
+    assert sealer.unseal_lookup(index, sealed[:20]) is None
+    assert sealer.seal_lookup(index, answer) != sealed
+
+
+def test_an_answer_is_sealed_with_aes_gcm_under_a_key_of_its_own() -> None:
+    sealed = Sealer(MASTER).seal_lookup(-2, b"an answer")
+    key = hkdf(MASTER, b"s3logx/lookups/v1", 32)
+    assert AESGCM(key).decrypt(sealed[:12], sealed[12:], b"\xff" * 7 + b"\xfe") == b"an answer"

@@ -1,5 +1,5 @@
 """`python -m s3logx_assets check`, `… range` and `… report`: what the settings say and whether they work, which dates
-there are, what the release holds. None of them changes anything.
+there are, what the release holds. None of these changes anything; `… key` is `key_care`'s business.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from s3logx_assets import key_care
 from s3logx_assets.adapters import key_store
 from s3logx_assets.adapters.gawk import executable, program
 from s3logx_assets.adapters.log_store import LocalLogStore
@@ -26,9 +27,12 @@ def main(arguments: list[str]) -> int:
     commands.add_parser("check", help="show every setting, try source, store, key and gawk; change nothing")
     commands.add_parser("range", help="print the log dates of the source as FIRST...LAST, for --partition-range")
     commands.add_parser("report", help="print the latest release as a table")
+    key_care.add_commands(commands)
     chosen = parser.parse_args(arguments)
     try:
         settings = Settings.read()
+        if chosen.command == "key":
+            return key_care.run(settings, chosen)
         return {"check": check, "range": print_range, "report": report}[chosen.command](settings)
     except S3logxError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 # Variables with names of their own, by field.
 _OWN_NAMES = {"home": "DAGSTER_HOME", "ipinfo_key": "IPINFO_API_KEY", "opencage_key": "OPENCAGE_API_KEY"}
-_SECRETS = ("key", "excluded_ips", "ipinfo_key", "opencage_key")
+_SECRETS = ("key", "new_key", "excluded_ips", "ipinfo_key", "opencage_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,12 @@ class Settings:
     first_date: date
     store: Path
     key: bytes | None = field(default=None, repr=False)
+    new_key: bytes | None = field(default=None, repr=False)
     excluded_ips: str | None = field(default=None, repr=False)
     dataset_level: int = 1
     dataset_regex: str | None = None
     dataset_mapping: Path | None = None
+    dataset_mapping_mode: str = "first"
     collapse_zarr: bool = True
     asset_types: str | None = None
     policy: str = "compatible"
@@ -66,11 +68,13 @@ class Settings:
             logs=_local(env, "S3LOGX_LOGS"),
             first_date=_first_date(env),
             store=_local(env, "S3LOGX_STORE", home / "s3logx"),
-            key=_key(env),
+            key=_key(env, "S3LOGX_KEY"),
+            new_key=_key(env, "S3LOGX_NEW_KEY"),
             excluded_ips=_excluded(env),
             dataset_level=_count(env, "S3LOGX_DATASET_LEVEL", 1, least=1),
             dataset_regex=env.get("S3LOGX_DATASET_REGEX") or None,
             dataset_mapping=_file(env, "S3LOGX_DATASET_MAPPING"),
+            dataset_mapping_mode=_choice(env, "S3LOGX_DATASET_MAPPING_MODE", "first", ("first", "each")),
             collapse_zarr=_switch(env, "S3LOGX_COLLAPSE_ZARR", True),
             asset_types=_asset_types(env),
             policy=_choice(env, "S3LOGX_POLICY", "compatible", ("compatible",)),
@@ -94,6 +98,11 @@ class Settings:
             raise SettingsError("IPINFO_API_KEY is not set; S3LOGX_GEO=ipinfo needs the key of an ipinfo.io account")
         if settings.dataset_regex and settings.dataset_mapping:
             raise SettingsError("S3LOGX_DATASET_REGEX and S3LOGX_DATASET_MAPPING are both set; only one can decide")
+        if settings.dataset_mapping_mode != "first" and settings.dataset_mapping is None:
+            raise SettingsError(
+                f"S3LOGX_DATASET_MAPPING_MODE={settings.dataset_mapping_mode} needs S3LOGX_DATASET_MAPPING, the path of a "
+                "table such as /srv/mapping.parquet; it is not set"
+            )
         if settings.asset_types is not None:
             parse_asset_types(settings.asset_types)
         LevelRule(settings.dataset_level)
@@ -165,16 +174,14 @@ def _first_date(env: Mapping[str, str]) -> date:
     return first
 
 
-def _key(env: Mapping[str, str]) -> bytes | None:
+def _key(env: Mapping[str, str], name: str) -> bytes | None:
     def parse(text: str) -> bytes:
         key = base64.b64decode(text, validate=True)
         if len(key) != MASTER_KEY_BYTES:
             raise ValueError
         return key
 
-    return _parse(
-        env, "S3LOGX_KEY", "base64 of 32 bytes (for example from `openssl rand -base64 32`)", parse, secret=True
-    )
+    return _parse(env, name, "base64 of 32 bytes (for example from `openssl rand -base64 32`)", parse, secret=True)
 
 
 def _service_key(env: Mapping[str, str], name: str) -> str | None:

@@ -15,6 +15,9 @@ from s3logx_assets.core.errors import MasterKeyError
 from s3logx_assets.core.sealing import MASTER_KEY_BYTES, Sealer
 
 KEY_FILE = "s3logx.key"
+# The key of an epoch that is being made; it takes the key file's place when the store has been switched to it.
+NEXT_KEY_FILE = "s3logx.key.next"
+KEY_ID = "key_id"
 
 
 def open_sealer(private: Path, home: Path, key: bytes | None, tell: Callable[[str], None]) -> Sealer:
@@ -22,11 +25,12 @@ def open_sealer(private: Path, home: Path, key: bytes | None, tell: Callable[[st
     `tell` gets a word on what was made. Raises MasterKeyError for a missing, malformed or wrong key."""
     known = _key_id(private)
     if key is None:
+        _finish_rotation(home, known)
         key = _key_file(home / KEY_FILE, may_create=known is None, tell=tell)
     sealer = Sealer(key)
     if known is None:
-        _create(private / "key_id", sealer.key_id.encode())
-        known = _read(private / "key_id")
+        _create(private / KEY_ID, sealer.key_id.encode())
+        known = _read(private / KEY_ID)
     if known is None or not secrets.compare_digest(known, sealer.key_id.encode()):
         raise MasterKeyError(
             f"the master key is not the one that {private} was written with; nothing was written. Set S3LOGX_KEY, or "
@@ -47,11 +51,66 @@ def verify(private: Path, home: Path, key: bytes | None) -> str:
     return "fits the store" if known is not None else "ready for a new store"
 
 
+def next_key(home: Path) -> bytes:
+    """The key of the epoch that is being made, made itself on the first call. Raises MasterKeyError."""
+    path = home / NEXT_KEY_FILE
+    _create(path, secrets.token_bytes(MASTER_KEY_BYTES))
+    return _key_file(path, may_create=False, tell=lambda text: None)
+
+
+def key_id(private: Path) -> str | None:
+    """The id of the key that the tables at `private` are of, None where there is none. Raises MasterKeyError."""
+    found = _read(private / KEY_ID)
+    return None if found is None else found.decode("ascii", "replace")
+
+
+def begin_epoch(private: Path, sealer: Sealer) -> None:
+    """Writes the key's id at a new `private`. Raises MasterKeyError."""
+    _create(private / KEY_ID, sealer.key_id.encode())
+
+
+def _finish_rotation(home: Path, known: bytes | None) -> None:
+    """A rotation that ended between the switch of the store and that of the key file ends here."""
+    following = _read(home / NEXT_KEY_FILE)
+    if known is None or following is None or len(following) != MASTER_KEY_BYTES:
+        return
+    if secrets.compare_digest(known, Sealer(following).key_id.encode()):
+        promote_next_key(home)
+
+
+def promote_next_key(home: Path) -> None:
+    """Puts the next key in the key file's place. Raises MasterKeyError."""
+    try:
+        os.rename(home / NEXT_KEY_FILE, home / KEY_FILE)
+        sync_folder(home)
+    except OSError as error:
+        raise MasterKeyError(f"{home / KEY_FILE} cannot be replaced: {error.strerror}") from None
+
+
+def destroy_key_files(home: Path) -> list[Path]:
+    """Overwrites and removes the key files; those that were there. Raises MasterKeyError."""
+    destroyed = []
+    for path in (home / KEY_FILE, home / NEXT_KEY_FILE):
+        try:
+            with path.open("r+b") as stream:
+                stream.write(secrets.token_bytes(MASTER_KEY_BYTES))
+                stream.flush()
+                os.fsync(stream.fileno())
+            path.unlink()
+            sync_folder(home)
+            destroyed.append(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise MasterKeyError(f"{path} cannot be destroyed: {error.strerror}") from None
+    return destroyed
+
+
 def _key_id(private: Path) -> bytes | None:
     """The id of the key that the store was written with, None for a new store. Raises MasterKeyError where it is gone."""
     tables = private.is_dir() and any(path.is_dir() for path in private.iterdir())
     # Looked for after the tables: another run may make both meanwhile, the id first.
-    known = _read(private / "key_id")
+    known = _read(private / KEY_ID)
     if known is None and tables:
         raise MasterKeyError(f"{private}/key_id is gone but there are tables beside it; restore it from a backup")
     return known

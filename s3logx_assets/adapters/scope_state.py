@@ -146,8 +146,8 @@ class HeldUsage:
 
 @contextmanager
 def held_usage(store: TableStore) -> Iterator[HeldUsage]:
-    """Holds the daily usage still; one at a time, others wait. Raises StoreError."""
-    with store.locked(COUNTED):
+    """Holds the daily usage still; one at a time, others wait. Raises StoreError, StoreBusyError."""
+    with store.in_use(), store.locked(COUNTED):
         shutil.rmtree(store.root / _NEWS, ignore_errors=True)  # of an update that was killed
         try:
             state = read_state(store)

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s3logx_assets.core.errors import StoreError
+from s3logx_assets.core.errors import StoreBusyError, StoreError
 
 PART = "part-0"
 _RECORD = b"s3logx"
@@ -157,6 +157,33 @@ class TableStore:
             os.rename(self.path(asset, partition), path)
         except OSError as error:
             raise StoreError(f"{path} cannot be replaced: {error.strerror}") from None
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keeps the store from being exchanged meanwhile; for all who read or write more than one table. Raises
+        StoreBusyError while it is."""
+        with self._store_lock(fcntl.LOCK_SH, f"the key of {self.root} is being rotated; run again when that is done"):
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps everybody else out meanwhile. Raises StoreBusyError while the store is in use."""
+        with self._store_lock(fcntl.LOCK_EX, f"{self.root} is in use by a run; try again when it has ended"):
+            yield
+
+    @contextmanager
+    def _store_lock(self, kind: int, why_not: str) -> Iterator[None]:
+        make_folder(self.root.parent)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(self.root.with_name(f"{self.root.name}.lock"), flags, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StoreBusyError(why_not) from None
+            yield
+        finally:
+            os.close(descriptor)
 
     @contextmanager
     def locked(self, asset: str) -> Iterator[None]:

@@ -168,18 +168,19 @@ def build_daily_assets(
         days = [date.fromisoformat(key) for key in context.partition_keys]
         failures: dict[date, Exception] = {}
         wanted_checks = set(context.selected_asset_check_keys)
-        for asset in assets:
-            if asset not in wanted and any(key.asset_key == asset.spec.key for key in wanted_checks):
-                yield from _rechecked(asset, tools, days, wanted_checks)
-        for number, (day, outcome) in enumerate(_run(wanted, tools, days), start=1):
-            for key, made in outcome.made:
-                yield _materialization(key, day, made)
-                yield from _evaluations(key, day, made.checks, wanted_checks)
-            if outcome.error is not None:
-                failures[day] = outcome.error
-                context.log.error(f"{day}: {_reason(outcome.error)}")
-            else:
-                context.log.info(f"{day} done, {number} of {len(days)}")
+        with private_store.in_use():
+            for asset in assets:
+                if asset not in wanted and any(key.asset_key == asset.spec.key for key in wanted_checks):
+                    yield from _rechecked(asset, tools, days, wanted_checks)
+            for number, (day, outcome) in enumerate(_run(wanted, tools, days), start=1):
+                for key, made in outcome.made:
+                    yield _materialization(key, day, made)
+                    yield from _evaluations(key, day, made.checks, wanted_checks)
+                if outcome.error is not None:
+                    failures[day] = outcome.error
+                    context.log.error(f"{day}: {_reason(outcome.error)}")
+                else:
+                    context.log.info(f"{day} done, {number} of {len(days)}")
         if failures:
             raise _failure(failures, len(days))
 

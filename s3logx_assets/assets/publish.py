@@ -101,6 +101,7 @@ def build_release(store: TableStore, rules: Rules, geolocator: Geolocator) -> Re
     with held_usage(store) as usage:
         exact = consistent_scopes(usage, rules)
         scopes = _settled(usage, rules, exact)
+        coordinates = _coordinates(store)
     settings = rules.settings
     policy = (settings.threshold, settings.rounding)
     files: dict[str, bytes] = {}
@@ -113,7 +114,7 @@ def build_release(store: TableStore, rules: Rules, geolocator: Geolocator) -> Re
         raise ReleaseError(f"nothing is settled yet: all events are later than {exact.cutoff} (S3LOGX_LAG_DAYS)")
     files["totals.json"] = public_tables.totals_json(published)
     files["archive_totals.json"] = public_tables.archive_totals_json(archive)
-    files["region_coordinates.tsv"] = public_tables.region_coordinates_tsv(_coordinates(store))
+    files["region_coordinates.tsv"] = public_tables.region_coordinates_tsv(coordinates)
     files["index.html"] = report.index_html(
         title="Usage report",
         archive=archive,

@@ -157,8 +157,8 @@ def make_scopes(
         return
     wanted_versions = {scope: versions.get(scope, Version("", NOTHING, NOTHING)) for scope in scopes}
     months = {scope: version.month for scope, version in wanted_versions.items()}
-    days = mapped(lambda day: (usage.present(day), month_of(day)), usage.days, 1)
     workers = rules.settings.workers
+    days = mapped(lambda day: (usage.present(day), month_of(day)), usage.days, workers)
     made = summarise_split(days, months, rules.asset_types, workers)
 
     def stored(scope: str) -> Stored:

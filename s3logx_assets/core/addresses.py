@@ -27,6 +27,13 @@ def pack(text: str) -> bytes:
     return _V4_IN_V6 + socket.inet_pton(socket.AF_INET, text)
 
 
+def unpack(packed: bytes) -> str:
+    """The text of the address in 16 bytes: `pack` backwards."""
+    if packed.startswith(_V4_IN_V6):
+        return socket.inet_ntop(socket.AF_INET, packed[12:])
+    return socket.inet_ntop(socket.AF_INET6, packed)
+
+
 def pack_all(texts: Sequence[str]) -> AddressBlock:
     """The address block of `texts`, in their order."""
     return from_bytes([pack(text) for text in texts])

@@ -12,6 +12,7 @@
     │   ├── ReleaseError        the scopes do not form one consistent release
     │   └── ServiceError        a service on the network refuses us: its key is wrong, say
     └── TransientError          the outside world failed; the same call may go through later
+        ├── StoreBusyError      the store is in use, or its key is being rotated
         └── ServiceUnavailable  a service on the network is down, out of quota, or answers nonsense
 
 Messages name the setting, file, date or line *number*; never a line's text, an address or a secret,
@@ -65,6 +66,10 @@ class ServiceError(PermanentError):
 
 class TransientError(S3logxError):
     """The outside world failed; the same call may go through later."""
+
+
+class StoreBusyError(TransientError):
+    """The store is in use, or its key is being rotated."""
 
 
 class ServiceUnavailable(TransientError):

@@ -160,7 +160,7 @@ def count(data: Path, out: Path) -> Step:
         return store.read(DAILY_USAGE, name, encoded=("dataset", "asset_path", "region"))
 
     def step() -> Callable[[], Outcome]:
-        usage = mapped(read, [name for name in names if name != source.last], 1)
+        usage = mapped(read, [name for name in names if name != source.last], rules.settings.workers)
         tables = summarise(usage, scopes, rules.asset_types, rules.settings.workers)
         archive = tables.pop(ARCHIVE)
         found = {

@@ -1,0 +1,99 @@
+"""From one master key to another: the tables of a date as they would have been made under the new one.
+
+Sealed addresses are opened and sealed anew, indexes are exchanged one for one, and rows that were in the order of either
+are put in order again. All counts, labels and other columns stay. Nobody is merged or split: an index of the old key
+stands for one address, and so for one index of the new one. Where tables and keys lie does not belong here.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from s3logx_assets.core.addresses import AddressBlock
+from s3logx_assets.core.errors import StoreError
+from s3logx_assets.core.grouping import coded
+from s3logx_assets.core.schemas import DAILY_USAGE, EXTRACTED_LOGS, IP_INDEXES, IP_REGIONS
+from s3logx_assets.core.sealing import Sealer
+
+
+def rekeyed_logs(rows: pa.Table, old: Sealer, new: Sealer) -> pa.Table:
+    """EXTRACTED_LOGS under the new key. Only rows alike in all but the address can change places."""
+    sealed = rows["sealed_ip"].combine_chunks()
+    encoded = sealed.dictionary_encode()
+    blocks = _resealed(_blocks(encoded.dictionary), old, new)
+    codes = pc.fill_null(encoded.indices, len(blocks)).to_numpy().astype(np.int64)
+    order_of_block = np.lexsort(blocks.view(">u8").T[::-1]) if len(blocks) else np.zeros(0, np.int64)
+    rank = np.empty(len(blocks) + 1, np.int64)
+    rank[order_of_block] = np.arange(len(blocks))
+    rank[len(blocks)] = len(blocks)  # no address is the greatest
+    order = np.lexsort((rank[codes], _runs(rows.drop_columns(["sealed_ip"]))))
+    fresh = pa.array([block.tobytes() for block in blocks], pa.binary(16))
+    taken = codes[order]
+    addresses = fresh.take(pa.array(taken, mask=taken == len(blocks)))
+    columns = [rows[name].take(pa.array(order)) for name in EXTRACTED_LOGS.names[:-1]]
+    return pa.table([*columns, addresses], schema=EXTRACTED_LOGS)
+
+
+def rekeyed_indexes(indexes: pa.Table, old: Sealer, new: Sealer) -> tuple[pa.Table, pa.Table]:
+    """IP_INDEXES under the new key; and what became of each index: `old` and `ip_index`, `network_index` (int64)."""
+    blocks = _resealed(_blocks(indexes["sealed_ip"].combine_chunks()), old, new)
+    ip_index, network_index = new.unpack_index(blocks)
+    fresh = pa.array([block.tobytes() for block in blocks], pa.binary(16))
+    columns = [pa.array(ip_index), pa.array(network_index), fresh, indexes["request_count"]]
+    exchange = pa.table({"old": indexes["ip_index"], "ip_index": columns[0], "network_index": columns[1]})
+    return pa.table(columns, schema=IP_INDEXES).sort_by("ip_index"), exchange
+
+
+def rekeyed_regions(regions: pa.Table, exchange: pa.Table) -> pa.Table:
+    """IP_REGIONS under the new key. Raises StoreError for an index that `exchange` lacks."""
+    place = _places(regions["ip_index"], exchange)
+    columns = [exchange["ip_index"].take(place), *(regions[name] for name in IP_REGIONS.names[1:])]
+    return pa.table(columns, schema=IP_REGIONS).sort_by("ip_index")
+
+
+def rekeyed_usage(usage: pa.Table, exchange: pa.Table) -> pa.Table:
+    """DAILY_USAGE under the new key. Raises StoreError for an index that `exchange` lacks."""
+    place = _places(usage["ip_index"], exchange)
+    index, network = (exchange[name].take(place).combine_chunks() for name in ("ip_index", "network_index"))
+    runs = _runs(usage.select(["dataset", "event_date", "asset_path", "region"]))
+    order = np.lexsort((pc.fill_null(index, 0).to_numpy(), index.is_null().to_numpy(zero_copy_only=False), runs))
+    columns = {**{name: usage[name] for name in usage.column_names}, "ip_index": index, "network_index": network}
+    table = pa.table([columns[name] for name in DAILY_USAGE.names], schema=DAILY_USAGE)
+    return table.take(pa.array(order))
+
+
+def _blocks(sealed: pa.Array) -> AddressBlock:
+    """A fixed_size_binary[16] array without nulls as (n, 16) bytes."""
+    if not len(sealed):
+        return np.zeros((0, 16), np.uint8)
+    return np.frombuffer(sealed.buffers()[1], np.uint8).reshape(-1, 16)[sealed.offset : sealed.offset + len(sealed)]
+
+
+def _resealed(sealed: AddressBlock, old: Sealer, new: Sealer) -> AddressBlock:
+    return new.seal(old.unseal(sealed))
+
+
+def _runs(rows: pa.Table) -> NDArray[np.int64]:
+    """A number for each row, one higher wherever a row differs from the one before."""
+    changes = np.zeros(rows.num_rows, bool)
+    for column in rows.columns:
+        codes = coded(column.drop_null())[0]
+        if column.null_count:
+            known = column.is_valid().to_numpy()
+            filled = np.full(rows.num_rows, -1, np.int64)
+            filled[known] = codes
+            codes = filled
+        changes[1:] |= codes[1:] != codes[:-1]
+    return np.cumsum(changes)
+
+
+def _places(indexes: pa.ChunkedArray, exchange: pa.Table) -> pa.Array:
+    """The row of `exchange` for each index, null for null."""
+    place = pc.index_in(indexes, value_set=exchange["old"].combine_chunks(), skip_nulls=True)
+    if place.null_count != indexes.null_count:
+        raise StoreError(
+            f"ip_indexes lacks {place.null_count - indexes.null_count} of the indexes in a table of its date; "
+            "materialise the date again before the key is rotated"
+        )
+    return place

@@ -1,0 +1,278 @@
+"""`python -m s3logx_assets key …`: status, rotate, lookup, destroy. For the person who holds the master key.
+
+Rotation makes a new epoch of the private store beside it, `private.next`, every table under the new key, and then
+exchanges the two folders in one step of the file system. Until then the old epoch stands, whole and readable, and a
+rotation that ended anywhere is taken up by the same command. Nobody else works on the store meanwhile.
+
+Only `lookup --index` ever shows an address, on the standard output, and that is what it is for: lawful requests. No run of
+Dagster comes here.
+"""
+
+import argparse
+import ctypes
+import getpass
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from s3logx_assets.adapters import key_store
+from s3logx_assets.adapters.scope_state import DIGESTS
+from s3logx_assets.adapters.table_store import TableStore, make_folder, sync_folder
+from s3logx_assets.assets.daily import partition
+from s3logx_assets.core.addresses import pack, unpack
+from s3logx_assets.core.digests import table_digest
+from s3logx_assets.core.errors import MasterKeyError, SettingsError, StoreError
+from s3logx_assets.core.rekeying import rekeyed_indexes, rekeyed_logs, rekeyed_regions, rekeyed_usage
+from s3logx_assets.core.sealing import Sealer
+from s3logx_assets.core.usage import content_digests
+from s3logx_assets.partitions import LOG_DATE
+from s3logx_assets.settings import Settings
+
+_DAILY = ("extracted_logs", "ip_indexes", "ip_regions", "region_coordinates", "daily_usage")
+_PROGRESS = "rotation.jsonl"
+_UPDATE = "dagster job execute -m s3logx_assets.definitions -j update_scopes"
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `key` and what it does to the command line."""
+    key = commands.add_parser("key", help="the master key: status, rotate, lookup, destroy")
+    actions = key.add_subparsers(dest="action", required=True)
+    actions.add_parser("status", help="where the key comes from, and whether it is the store's")
+    actions.add_parser("rotate", help="rewrite the private store under a new key")
+    lookup = actions.add_parser("lookup", help="what the store has of one address, read from the standard input")
+    lookup.add_argument("--index", type=int, help="instead: print the address of this ip_index")
+    destroy = actions.add_parser("destroy", help="destroy the key file, so that no index can be turned back")
+    destroy.add_argument("--yes-destroy", metavar="KEY_ID", required=True, help="the id that `key status` shows")
+
+
+def run(settings: Settings, chosen: argparse.Namespace) -> int:
+    """Runs one of the commands; 0 if all is well. Raises S3logxError."""
+    if chosen.action == "status":
+        return status(settings)
+    if chosen.action == "rotate":
+        return rotate(settings)
+    if chosen.action == "destroy":
+        return destroy(settings, chosen.yes_destroy)
+    return lookup_index(settings, chosen.index) if chosen.index is not None else lookup(settings)
+
+
+def status(settings: Settings) -> int:
+    """Prints where the key comes from, its id, whether it fits, and whether a rotation waits to be ended."""
+    private = settings.store / "private"
+    print(f"key       {'S3LOGX_KEY' if settings.key else settings.home / key_store.KEY_FILE}")
+    print(f"store     {private}, key id {key_store.key_id(private) or '(none yet)'}")
+    if _next(private).exists() or (private / _PROGRESS).exists():
+        print("rotation  begun and not ended; run `python -m s3logx_assets key rotate` again")
+    print(f"the key   {key_store.verify(private, settings.home, settings.key)}")
+    return 0
+
+
+def rotate(settings: Settings) -> int:
+    """Rewrites the private store under a new key and switches to it. Raises MasterKeyError, StoreBusyError, StoreError."""
+    private = settings.store / "private"
+    store = TableStore(private)
+    if key_store.key_id(private) is None:
+        raise MasterKeyError(f"{private} has no tables yet; there is nothing to rotate")
+    if (settings.key is None) != (settings.new_key is None):
+        raise SettingsError(
+            "S3LOGX_KEY and S3LOGX_NEW_KEY are set together or not at all; without them key files are used"
+        )
+    if settings.key is not None and settings.key == settings.new_key:
+        raise SettingsError("S3LOGX_NEW_KEY is the key that the store has already, S3LOGX_KEY")
+    with store.alone():
+        if not _is_switched(settings, private):
+            old = key_store.open_sealer(private, settings.home, settings.key, lambda text: None)
+            new = Sealer(settings.new_key or key_store.next_key(settings.home))
+            _make_epoch(store, old, new)
+            _exchange(private, _next(private))
+        _end_rotation(settings, private)
+    print("The store is under the new key now.")
+    print("Set S3LOGX_KEY to it." if settings.key else f"Back {settings.home / key_store.KEY_FILE} up anew.")
+    print(f"The scopes have to be counted again: {_UPDATE}")
+    return 0
+
+
+def _is_switched(settings: Settings, private: Path) -> bool:
+    """Whether an earlier call came as far as the switch."""
+    if (private / _PROGRESS).exists():
+        return True
+    return settings.new_key is not None and Sealer(settings.new_key).key_id == key_store.key_id(private)
+
+
+def _make_epoch(store: TableStore, old: Sealer, new: Sealer) -> None:
+    """Makes the daily tables of every date in `private.next`; those that an earlier call made of the same are kept."""
+    following = TableStore(_next(store.root))
+    if key_store.key_id(following.root) != new.key_id:
+        shutil.rmtree(following.root, ignore_errors=True)  # of a rotation to a key that is gone
+    make_folder(following.root)
+    key_store.begin_epoch(following.root, new)
+    days = sorted({day for asset in _DAILY for day in store.partitions(asset, LOG_DATE)})
+    for day in {day for asset in _DAILY for day in following.partitions(asset, LOG_DATE)} - set(days):
+        for asset in _DAILY:
+            following.remove(asset, partition(day))
+    done = _progress(following.root)
+    with (following.root / _PROGRESS).open("a", encoding="utf-8") as progress:
+        for number, day in enumerate(days, start=1):
+            sources = {asset: _source(store, asset, day) for asset in _DAILY}
+            if done.get(day) != sources:
+                _rekey_date(store, following, day, old, new)
+                progress.write(json.dumps([day, sources]) + "\n")
+                progress.flush()
+            if number % 100 == 0 or number == len(days):
+                print(f"{number} of {len(days)} dates", file=sys.stderr)
+        os.fsync(progress.fileno())
+
+
+def _progress(folder: Path) -> dict[str, Any]:
+    """The sources of each date that is done. A last line that is cut off is of a date that is not."""
+    done: dict[str, Any] = {}
+    try:
+        for line in (folder / _PROGRESS).read_text("utf-8").splitlines():
+            day, sources = json.loads(line)
+            done[day] = sources
+    except (FileNotFoundError, ValueError):
+        pass
+    return done
+
+
+def _source(store: TableStore, asset: str, day: str) -> list[int] | None:
+    """What tells one file of a partition from the next."""
+    try:
+        found = store.path(asset, partition(day)).stat()
+    except FileNotFoundError:
+        return None
+    return [found.st_ino, found.st_size, found.st_mtime_ns]
+
+
+def _rekey_date(store: TableStore, following: TableStore, day: str, old: Sealer, new: Sealer) -> None:
+    """Makes a date's tables under the new key, as far as there are any, as making them there would have."""
+    name = partition(day)
+    exchange: pa.Table | None = None
+    versions: dict[str, tuple[str, str]] = {}  # of each asset before and after
+    for asset in _DAILY:
+        following.remove(asset, name)
+        found = store.read_whole(asset, name)
+        if found is None:
+            continue
+        table, record = found
+        sections = {}
+        if asset == "extracted_logs":
+            table = rekeyed_logs(table, old, new)
+            record |= {"key_id": new.key_id}
+            sections = {"ledger": store.section(asset, name, "ledger")}
+        elif asset == "ip_indexes":
+            table, exchange = rekeyed_indexes(table, old, new)
+        elif asset in ("ip_regions", "daily_usage"):
+            if exchange is None:
+                raise StoreError(f"ip_indexes has no partition {day}, but {asset} has; materialise it first")
+            table = (rekeyed_regions if asset == "ip_regions" else rekeyed_usage)(table, exchange)
+        if asset == "daily_usage":
+            groups = [(dataset, event.isoformat(), digest) for dataset, event, digest in content_digests(table)]
+            sections = {DIGESTS: json.dumps(groups).encode()}
+        versions[asset] = (record["data_version"], table_digest(table))
+        record |= {"data_version": versions[asset][1]}
+        if "inputs" in record:
+            record["inputs"] = _renewed(record["inputs"], versions)
+        following.write(asset, name, table.replace_schema_metadata(None), record, sections)
+
+
+def _renewed(inputs: Mapping[str, str], versions: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """The inputs' versions after, where they were the present ones before; what was out of date stays so."""
+    nothing = ("", "")
+    return {
+        asset: versions[asset][1] if versions.get(asset, nothing)[0] == version else version
+        for asset, version in inputs.items()
+    }
+
+
+def _exchange(first: Path, second: Path) -> None:
+    """Exchanges two folders in one step (renameat2 with RENAME_EXCHANGE, Linux 3.15). Raises StoreError."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        raise StoreError(
+            "this system cannot exchange two folders in one step, which rotation takes; use Linux"
+        ) from None
+    paths = (os.fsencode(first), os.fsencode(second))
+    if rename(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE):
+        raise StoreError(f"{first} cannot be exchanged with {second}: {os.strerror(ctypes.get_errno())}")
+    sync_folder(first.parent)
+
+
+def _end_rotation(settings: Settings, private: Path) -> None:
+    """What comes after the switch: the key file, and the old epoch's end."""
+    if settings.key is None:
+        # Puts the next key in the key file's place, if that has not happened yet.
+        key_store.open_sealer(private, settings.home, None, lambda text: None)
+    shutil.rmtree(_next(private), ignore_errors=True)
+    (private / _PROGRESS).unlink(missing_ok=True)
+    sync_folder(private)
+
+
+def _next(private: Path) -> Path:
+    return private.with_name(f"{private.name}.next")
+
+
+def lookup(settings: Settings) -> int:
+    """Prints the indexes of the address on the standard input, and when it asked how often, from ip_indexes alone."""
+    text = getpass.getpass("address: ") if sys.stdin.isatty() else sys.stdin.readline()
+    try:
+        address = np.frombuffer(pack(text.strip()), np.uint8).reshape(1, 16)
+    except (OSError, ValueError):
+        raise SettingsError("the standard input does not begin with a line that is an address") from None
+    store, sealer = _opened(settings)
+    with store.in_use():
+        ip_index, network_index = (int(index[0]) for index in sealer.unpack_index(sealer.seal(address)))
+        print(f"ip_index       {ip_index}\nnetwork_index  {network_index}")
+        for day in store.partitions("ip_indexes", LOG_DATE):
+            rows = store.read("ip_indexes", partition(day), columns=["ip_index", "request_count"])
+            for count in rows.filter(pc.equal(rows["ip_index"], ip_index))["request_count"].to_pylist():
+                print(f"{day}     {count} requests")
+    return 0
+
+
+def lookup_index(settings: Settings, ip_index: int) -> int:
+    """Prints the address that an index stands for, which takes the key and a date on which it occurs."""
+    store, sealer = _opened(settings)
+    with store.in_use():
+        for day in reversed(store.partitions("ip_indexes", LOG_DATE)):
+            rows = store.read("ip_indexes", partition(day), columns=["ip_index", "sealed_ip"])
+            for sealed in rows.filter(pc.equal(rows["ip_index"], ip_index))["sealed_ip"].to_pylist():
+                print(unpack(sealer.unseal(np.frombuffer(sealed, np.uint8).reshape(1, 16))[0].tobytes()))
+                return 0
+    raise StoreError("no date of ip_indexes has this index")
+
+
+def _opened(settings: Settings) -> tuple[TableStore, Sealer]:
+    private = settings.store / "private"
+    if key_store.key_id(private) is None:
+        raise MasterKeyError(f"{private} has no tables yet")
+    sealer = key_store.open_sealer(private, settings.home, settings.key, lambda text: None)
+    return TableStore(private), sealer
+
+
+def destroy(settings: Settings, confirmed: str) -> int:
+    """Destroys the key file for good. Raises SettingsError unless `confirmed` is the id of the store's key."""
+    private = settings.store / "private"
+    if confirmed != key_store.key_id(private):
+        raise SettingsError("--yes-destroy is not the id of the store's key; `key status` shows it. Nothing was done")
+    with TableStore(private).alone():
+        for path in key_store.destroy_key_files(settings.home):
+            print(f"destroyed {path}, on {date.today()}")  # noqa: DTZ011 a word to the person at the screen
+    if settings.key is not None:
+        print("S3LOGX_KEY is not in reach of this command: remove it from where it is set.")
+    print(
+        "Copies of the key are not in reach either: backups, snapshots of the file system, other machines. Once all are "
+        "gone, no index or sealed address can be turned back by anyone, and the store cannot be continued."
+    )
+    return 0

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import dagster as dg
 import pytest
@@ -154,7 +155,7 @@ def test_a_rotation_that_ends_around_the_switch_is_ended_by_the_next(
     """Between the switch and the key file's turn, an ordinary run too must find the key."""
     release = released(platform)
 
-    def end(*_: object, **__: object) -> None:
+    def end(*_: object, **__: object) -> NoReturn:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -167,7 +168,7 @@ def test_a_rotation_that_ends_around_the_switch_is_ended_by_the_next(
 
             patch.setattr(key_store, "open_sealer", second)
         else:
-            patch.setattr(key_care.shutil if ends_at == "rmtree" else key_care, ends_at, end)
+            patch.setattr(shutil if ends_at == "rmtree" else key_care, ends_at, end)
         with pytest.raises(KeyboardInterrupt):
             rotate(platform)
     assert platform.daily(DAYS[0], DAYS[0]).success

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import dagster as dg
 import pyarrow as pa
 
+from s3logx_assets.adapters.memory import freed_memory_kept
 from s3logx_assets.adapters.scope_state import (
     COUNTED,
     DAILY_USAGE,
@@ -159,7 +160,8 @@ def make_scopes(
     months = {scope: version.month for scope, version in wanted_versions.items()}
     workers = rules.settings.workers
     days = mapped(lambda day: (usage.present(day), month_of(day)), usage.days, workers)
-    made = summarise_split(days, months, rules.asset_types, workers)
+    with freed_memory_kept():
+        made = summarise_split(days, months, rules.asset_types, workers)
 
     def stored(scope: str) -> Stored:
         tables = made.pop(scope)

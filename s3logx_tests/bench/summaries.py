@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
+from s3logx_assets.adapters.memory import freed_memory_kept
 from s3logx_assets.adapters.scope_state import DAILY_USAGE, DIGESTS, held_usage
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.assets import summaries as assets
@@ -161,7 +162,8 @@ def count(data: Path, out: Path) -> Step:
 
     def step() -> Callable[[], Outcome]:
         usage = mapped(read, [name for name in names if name != source.last], rules.settings.workers)
-        tables = summarise(usage, scopes, rules.asset_types, rules.settings.workers)
+        with freed_memory_kept():
+            tables = summarise(usage, scopes, rules.asset_types, rules.settings.workers)
         archive = tables.pop(ARCHIVE)
         found = {
             "day": [each.by_day for each in tables.values()],

@@ -15,6 +15,7 @@ from s3logx_assets import key_care
 from s3logx_assets.adapters import key_store
 from s3logx_assets.adapters.gawk import executable, program
 from s3logx_assets.adapters.log_store import LocalLogStore
+from s3logx_assets.adapters.mapping_tables import count_rows
 from s3logx_assets.core.errors import S3logxError, SettingsError, SourceError, StoreError
 from s3logx_assets.resources import Rules
 from s3logx_assets.settings import Settings
@@ -50,7 +51,7 @@ def check(settings: Settings) -> int:
         "store": lambda: _try_store(settings.store),
         "key": lambda: key_store.verify(settings.store / "private", settings.home, settings.key),
         "geolocation": lambda: _providers(settings),
-        "dataset rule": lambda: f"ok, version {Rules(settings).dataset_rule.digest[:8]}",
+        "dataset rule": lambda: _try_dataset_rule(settings),
     }
     failed = 0
     for name, trial in trials.items():
@@ -88,6 +89,12 @@ def _providers(settings: Settings) -> str:
     regions = {"embedded": "the packaged table", "mmdb": str(settings.mmdb), "ipinfo": "ipinfo.io"}[settings.geo]
     geocoder = ", then opencagedata.com" if settings.opencage_key else ""
     return f"regions from {regions}; coordinates packaged{geocoder}; ranges of clouds {settings.cloud_ranges}"
+
+
+def _try_dataset_rule(settings: Settings) -> str:
+    if settings.dataset_mapping is not None:  # a large table's rule would leave files in the cache
+        return f"ok, a table of {count_rows(settings.dataset_mapping):,} rows"
+    return f"ok, version {Rules(settings).dataset_rule.digest[:8]}"
 
 
 def _try_store(store: Path) -> str:

@@ -10,11 +10,6 @@ from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet as pq
-
 from s3logx_assets.adapters import key_store
 from s3logx_assets.adapters.extractor import Extractor
 from s3logx_assets.adapters.geolocation import EmbeddedGeolocator, Geolocator, MmdbGeolocator
@@ -22,13 +17,13 @@ from s3logx_assets.adapters.http import HttpClient
 from s3logx_assets.adapters.ipinfo import IpinfoClient, IpinfoGeolocator
 from s3logx_assets.adapters.live_ranges import LiveRanges
 from s3logx_assets.adapters.log_store import LocalLogStore, LogStore
+from s3logx_assets.adapters.mapping_tables import read_mapping
 from s3logx_assets.adapters.opencage import OpenCage
 from s3logx_assets.adapters.release_store import ReleaseStore
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.addresses import exclusion
 from s3logx_assets.core.asset_types import DEFAULT, AssetTypes, parse_asset_types
-from s3logx_assets.core.datasets import DatasetRule, LevelRule, RegexRule, parse_mapping
-from s3logx_assets.core.errors import SettingsError
+from s3logx_assets.core.datasets import DatasetRule, LevelRule, MappingRule, RegexRule
 from s3logx_assets.core.sealing import Sealer
 from s3logx_assets.settings import Settings
 
@@ -64,7 +59,9 @@ class Rules:
         if settings.dataset_regex:
             return RegexRule(settings.dataset_regex, settings.collapse_zarr)
         if settings.dataset_mapping:
-            return parse_mapping(_read_mapping(settings.dataset_mapping), settings.collapse_zarr)
+            each = settings.dataset_mapping_mode == "each"
+            entries = read_mapping(settings.dataset_mapping, settings.home / "cache", each)
+            return MappingRule(entries, settings.collapse_zarr)
         return LevelRule(settings.dataset_level, settings.collapse_zarr)
 
     @cached_property
@@ -76,25 +73,6 @@ class Rules:
     def cutoff(self, newest: date) -> date:
         """The last event date that counts as complete when `newest` is the newest extracted log date."""
         return newest - timedelta(days=self.settings.lag_days)
-
-
-def _read_mapping(path: Path) -> pa.Table:
-    """A mapping table by its file's name: Parquet, CSV or line-delimited JSON, the last two also as .gz."""
-    kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
-    try:
-        if kind == "parquet":
-            return pq.read_table(path)
-        with pa.input_stream(str(path), compression="detect") as stream:
-            if kind == "csv":
-                text = dict.fromkeys(("key", "dataset", "path"), pa.string())
-                return pa.csv.read_csv(
-                    stream, convert_options=pa.csv.ConvertOptions(column_types=text, strings_can_be_null=False)
-                )
-            if kind == "json":
-                return pa.json.read_json(stream)
-    except (OSError, pa.ArrowException) as error:
-        raise SettingsError(f"S3LOGX_DATASET_MAPPING: {path} cannot be read ({type(error).__name__})") from None
-    raise SettingsError(f"S3LOGX_DATASET_MAPPING: {path} must end in .parquet, .csv, .json, .csv.gz or .json.gz")
 
 
 def build_resources(settings: Settings) -> dict[str, object]:

@@ -15,8 +15,9 @@ from typing import TypeVar
 
 from s3logx_assets.core.addresses import exclusion
 from s3logx_assets.core.asset_types import parse_asset_types
-from s3logx_assets.core.datasets import LevelRule, RegexRule
+from s3logx_assets.core.datasets import LEVEL_HELP, LevelRule, RegexRule
 from s3logx_assets.core.errors import SettingsError
+from s3logx_assets.core.mapping_entries import file_kind
 from s3logx_assets.core.sealing import MASTER_KEY_BYTES
 
 T = TypeVar("T")
@@ -71,9 +72,9 @@ class Settings:
             key=_key(env, "S3LOGX_KEY"),
             new_key=_key(env, "S3LOGX_NEW_KEY"),
             excluded_ips=_excluded(env),
-            dataset_level=_count(env, "S3LOGX_DATASET_LEVEL", 1, least=1),
+            dataset_level=_level(env),
             dataset_regex=env.get("S3LOGX_DATASET_REGEX") or None,
-            dataset_mapping=_file(env, "S3LOGX_DATASET_MAPPING"),
+            dataset_mapping=_file(env, "S3LOGX_DATASET_MAPPING", "a table, such as /srv/mapping.parquet"),
             dataset_mapping_mode=_choice(env, "S3LOGX_DATASET_MAPPING_MODE", "first", ("first", "each")),
             collapse_zarr=_switch(env, "S3LOGX_COLLAPSE_ZARR", True),
             asset_types=_asset_types(env),
@@ -85,7 +86,7 @@ class Settings:
             workers=_count(env, "S3LOGX_WORKERS", os.cpu_count() or 1, least=1),
             allow_shrink=_switch(env, "S3LOGX_ALLOW_SHRINK", False),
             geo=_choice(env, "S3LOGX_GEO", "embedded", ("embedded", "mmdb", "ipinfo")),
-            mmdb=_file(env, "S3LOGX_MMDB"),
+            mmdb=_file(env, "S3LOGX_MMDB", "an MMDB file, such as /srv/city.mmdb"),
             ipinfo_key=_service_key(env, "IPINFO_API_KEY"),
             opencage_key=_service_key(env, "OPENCAGE_API_KEY"),
             lookup_days=_count(env, "S3LOGX_LOOKUP_DAYS", 90, least=1),
@@ -98,14 +99,15 @@ class Settings:
             raise SettingsError("IPINFO_API_KEY is not set; S3LOGX_GEO=ipinfo needs the key of an ipinfo.io account")
         if settings.dataset_regex and settings.dataset_mapping:
             raise SettingsError("S3LOGX_DATASET_REGEX and S3LOGX_DATASET_MAPPING are both set; only one can decide")
-        if settings.dataset_mapping_mode != "first" and settings.dataset_mapping is None:
+        if env.get("S3LOGX_DATASET_MAPPING_MODE", "").strip() and settings.dataset_mapping is None:
             raise SettingsError(
-                f"S3LOGX_DATASET_MAPPING_MODE={settings.dataset_mapping_mode} needs S3LOGX_DATASET_MAPPING, the path of a "
-                "table such as /srv/mapping.parquet; it is not set"
+                f"S3LOGX_DATASET_MAPPING_MODE={settings.dataset_mapping_mode} is of no use without S3LOGX_DATASET_MAPPING, "
+                "the path of a table, such as /srv/mapping.parquet"
             )
+        if settings.dataset_mapping is not None:
+            file_kind(settings.dataset_mapping.name)
         if settings.asset_types is not None:
             parse_asset_types(settings.asset_types)
-        LevelRule(settings.dataset_level)
         if settings.dataset_regex:
             RegexRule(settings.dataset_regex)
         return settings
@@ -204,18 +206,29 @@ def _asset_types(env: Mapping[str, str]) -> str | None:
     text = env.get("S3LOGX_ASSET_TYPES", "").strip() or None
     if text is None or "=" in text or text.startswith("{"):
         return text
-    path = _file(env, "S3LOGX_ASSET_TYPES")
-    assert path is not None
+    legal = "names with their suffixes, such as Video=.mp4,.avi;Tables=.csv, or the path of a JSON file, such as /srv/types.json"
     try:
-        return path.read_text("utf-8")
+        content = Path(text).read_text("utf-8-sig").strip()
     except (OSError, ValueError):
-        raise SettingsError(f"S3LOGX_ASSET_TYPES={text!r} cannot be read as a JSON file") from None
+        content = ""
+    if not content.startswith("{"):  # of a wrong file nothing must get into an error
+        raise SettingsError(f"S3LOGX_ASSET_TYPES={text!r} is not a JSON file; it must be {legal}")
+    return content
 
 
-def _file(env: Mapping[str, str], name: str) -> Path | None:
-    path = _parse(env, name, "the path of a file", Path)
+def _level(env: Mapping[str, str]) -> int:
+    def parse(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,18}", text):
+            raise ValueError
+        return LevelRule(int(text)).level
+
+    return _parse(env, "S3LOGX_DATASET_LEVEL", LEVEL_HELP, parse) or 1
+
+
+def _file(env: Mapping[str, str], name: str, legal: str) -> Path | None:
+    path = _parse(env, name, legal, Path)
     if path is not None and not path.is_file():
-        raise SettingsError(f"{name}={str(path)!r} is not a file")
+        raise SettingsError(f"{name}={str(path)!r} is not a file; it must be {legal}")
     return path
 
 

@@ -19,7 +19,8 @@ def _daily_usage(tools: Tools, day: date) -> Made:
     rows, indexes, regions = (store.read(asset, partition(day)) for asset in inputs)
     table = usage.daily_usage(rows, indexes, regions, tools.rules.dataset_rule)
     groups = [(dataset, event_date.isoformat(), digest) for dataset, event_date, digest in usage.content_digests(table)]
-    sums = {name: int(table[column].to_numpy().sum()) for name, column in _SUMS.items()}
+    archive = table["in_archive"].to_numpy()  # the rows that count what was extracted, once
+    sums = {name: int(table[column].to_numpy()[archive].sum()) for name, column in _SUMS.items()}
     return store_table(
         tools,
         KEY,

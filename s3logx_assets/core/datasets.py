@@ -1,7 +1,7 @@
 """From object key to dataset and asset path: the first path parts, a regular expression or a table.
 
 A rule sees distinct object keys and nothing else: neither how often they were asked for nor which
-datasets exist. Reading a mapping table from a file does not belong here.
+datasets exist. How a mapping table is checked and sorted is `mapping_entries`' business.
 
 Three things hold for every rule. What is taken from a key is taken as logged (it stays
 percent-encoded). A key that a rule leaves without a dataset or without a path, such as the folder
@@ -9,31 +9,27 @@ marker `ds1/`, goes to the dataset `unassociated` with the whole key as its path
 `x.zarr/` end at `x.zarr` unless that is switched off: a Zarr store is one asset of many objects.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s3logx_assets.core.digests import table_digest, text_digest
+from s3logx_assets.core.digests import text_digest
 from s3logx_assets.core.errors import SettingsError
+from s3logx_assets.core.grouping import run_starts
+from s3logx_assets.core.mapping_entries import Entries
 from s3logx_assets.core.scopes import UNASSOCIATED
 
 MAX_LEVEL = 100
 
-_LEVEL_HELP = "a whole number from 1 up, such as 1 for ds000001/sub-01/image.nii.gz"
+LEVEL_HELP = f"a whole number from 1 to {MAX_LEVEL}, such as 1 for ds000001/sub-01/image.nii.gz"
 _REGEX_HELP = (
     "an RE2 regular expression with the named groups `dataset` and `asset` and no unnamed ones, "
     "such as (?P<dataset>ds[0-9]+)/(?P<asset>.+)"
-)
-_MAPPING_HELP = (
-    "a table with the text columns key, dataset and, if wanted, path, such as "
-    "blobs/0a1/0a1b2c3d,000123,sub-01/session.nwb or, for all keys under a prefix, "
-    "zarr/0a1b2c3d/,000123,sub-01/image.zarr"
 )
 
 # Decoding keeps eight bytes of bookkeeping per byte of key, so it runs over slices of the keys.
@@ -48,6 +44,31 @@ Bytes = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """The datasets of object keys: a row for each key and dataset of it, in the order of the keys.
+
+    `key` (m,): the place of the row's key, ascending, every place at least once. The first row of a
+    key is the one that the archive counts. `dataset`, `path`: (m,) string, no nulls.
+    """
+
+    key: Positions
+    dataset: pa.Array
+    path: pa.Array
+
+    @property
+    def starts(self) -> Positions:
+        """The first row of each key: (n,)."""
+        return run_starts(self.key)
+
+    @property
+    def is_first(self) -> npt.NDArray[np.bool_]:
+        """Whether a row is the first of its key: (m,)."""
+        first = np.zeros(self.key.size, bool)
+        first[self.starts] = True
+        return first
+
+
 class DatasetRule(Protocol):
     """How object keys become datasets and asset paths."""
 
@@ -55,11 +76,8 @@ class DatasetRule(Protocol):
     def digest(self) -> str:
         """Changes whenever the rule may give another outcome for some key."""
 
-    def assign(self, keys: pa.Array) -> tuple[pa.Array, pa.Array]:
-        """Dataset and asset path of each key: (n,) string -> two of (n,) string, no nulls.
-
-        `keys` are the distinct object keys as logged.
-        """
+    def assign(self, keys: pa.Array) -> Assignment:
+        """The datasets and asset paths of `keys`: (n,) string, distinct, as logged."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +93,13 @@ class LevelRule:
 
     def __post_init__(self) -> None:
         if not 1 <= self.level <= MAX_LEVEL:
-            raise SettingsError(f"S3LOGX_DATASET_LEVEL is {self.level}; it must be {_LEVEL_HELP}")
+            raise SettingsError(f"S3LOGX_DATASET_LEVEL is {self.level}; it must be {LEVEL_HELP}")
 
     @property
     def digest(self) -> str:
         return text_digest("level/v1", str(self.level), str(self.collapse_zarr))
 
-    def assign(self, keys: pa.Array) -> tuple[pa.Array, pa.Array]:
+    def assign(self, keys: pa.Array) -> Assignment:
         further_parts = f"(?:/[^/]+){{{self.level - 1}}}"
         pattern = f"(?P<dataset>[^/]+{further_parts})/(?P<asset>.+)"
         return _assigned_by_pattern(keys, pattern, self.collapse_zarr)
@@ -116,120 +134,122 @@ class RegexRule:
     def digest(self) -> str:
         return text_digest("regex/v1", self.pattern, str(self.collapse_zarr))
 
-    def assign(self, keys: pa.Array) -> tuple[pa.Array, pa.Array]:
+    def assign(self, keys: pa.Array) -> Assignment:
         return _assigned_by_pattern(keys, self.pattern, self.collapse_zarr)
+
+
+class _Found(NamedTuple):
+    """The entries that each key matches, which follow one another: their block, the first's row in it, and how many
+    they are, 0 without a match; each (n,)."""
+
+    block: Positions
+    row: Positions
+    size: Positions
 
 
 @dataclass(frozen=True, eq=False)
 class MappingRule:
-    """A table from key or key prefix to dataset and path; `parse_mapping` makes it.
+    """A table from key or key prefix to dataset and path.
 
     Entries are matched against the key percent-decoded twice, because S3 logs most keys so: the
     whole key first, then its longest prefix that ends with `/`. The asset path is the entry's
     path; under a prefix, the rest of the key as logged is appended to it. Without a path in the
-    entry it is that rest, and the whole key as logged where no rest is left.
-
-    `entries`: key large_binary (sorted by bytes, distinct), dataset string (dictionary-encoded),
-    path large_string (nullable, no `/` at the end).
+    entry it is that rest, and the whole key as logged where no rest is left. Where the key or
+    prefix that matched has several entries, the key belongs to the datasets of all of them.
     """
 
-    entries: pa.Table
-    prefix_depths: tuple[int, ...]  # numbers of slashes that prefixes have, descending
+    entries: Entries
     collapse_zarr: bool = True
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        return text_digest("mapping/v1", table_digest(self.entries), str(self.collapse_zarr))
+        return text_digest("mapping/v2", self.entries.facts.digest, str(self.collapse_zarr))
 
-    def assign(self, keys: pa.Array) -> tuple[pa.Array, pa.Array]:
-        parts = range(0, len(keys), _KEYS_AT_ONCE)
-        assigned = [self._assign(keys.slice(start, _KEYS_AT_ONCE)) for start in parts]
-        if not assigned:
-            return pa.array([], pa.string()), pa.array([], pa.string())
-        datasets, paths = zip(*assigned, strict=True)
-        return pa.concat_arrays(datasets), pa.concat_arrays(paths)
+    def assign(self, keys: pa.Array) -> Assignment:
+        starts = range(0, len(keys), _KEYS_AT_ONCE)
+        parts = [self._assign(keys.slice(start, _KEYS_AT_ONCE)) for start in starts]
+        if not parts:
+            return Assignment(np.zeros(0, np.int64), pa.array([], pa.string()), pa.array([], pa.string()))
+        return Assignment(
+            np.concatenate([start + part.key for start, part in zip(starts, parts, strict=True)]),
+            pa.concat_arrays([part.dataset for part in parts]),
+            pa.concat_arrays([part.path for part in parts]),
+        )
 
-    def _assign(self, keys: pa.Array) -> tuple[pa.Array, pa.Array]:
+    def _assign(self, keys: pa.Array) -> Assignment:
         logged, logged_offsets = _bytes_and_offsets(keys)
         decoded, offsets, origin = _decoded_twice(logged, logged_offsets)
-        entry, matched_until = self._matches(decoded, offsets)
+        found, matched_until = self._matches(decoded, offsets)
 
-        found = pa.array(entry, mask=entry < 0)
-        dataset = self.entries["dataset"].take(found).cast(pa.string()).combine_chunks()
-        path = self.entries["path"].take(found).cast(pa.string()).combine_chunks()
+        key = np.repeat(np.arange(len(keys)), np.maximum(found.size, 1))
+        dataset, path = self._taken(found, key)
         rest_start = origin[matched_until]
         rest = _slices(logged, rest_start, logged_offsets[1:] - rest_start).cast(pa.string())
+        if key.size > len(keys):
+            rest, keys = rest.take(pa.array(key)), keys.take(pa.array(key))
         joined = pc.binary_join_element_wise(path, rest, "/")  # null where the entry has no path
         path = pc.if_else(pc.equal(rest, ""), path, pc.coalesce(joined, rest))
-        return _completed(keys, dataset, pc.coalesce(path, keys), self.collapse_zarr)
+        return Assignment(key, *_completed(keys, dataset, pc.coalesce(path, keys), self.collapse_zarr))
 
-    def _matches(self, decoded: Bytes, offsets: Positions) -> tuple[Positions, Positions]:
-        """Per decoded key: its entry's row or -1, and the position where the match ends."""
-        entry = self._rows_of(_slices(decoded, offsets[:-1], np.diff(offsets)))
+    def _matches(self, decoded: Bytes, offsets: Positions) -> tuple[_Found, Positions]:
+        """The entries of each decoded key, and the position where its match ends."""
+        found = self._found(_slices(decoded, offsets[:-1], np.diff(offsets)))
         until = offsets[1:].copy()
         slashes = np.flatnonzero(decoded == _SLASH)
         owner = np.searchsorted(offsets, slashes, side="right") - 1
         depth = np.arange(slashes.size) - np.searchsorted(slashes, offsets[:-1])[owner] + 1
-        for prefix_depth in self.prefix_depths:
-            candidates = (depth == prefix_depth) & (entry[owner] < 0)
+        for prefix_depth in self.entries.facts.prefix_depths:
+            candidates = (depth == prefix_depth) & (found.size[owner] == 0)
             key, end = owner[candidates], slashes[candidates] + 1
-            row = self._rows_of(_slices(decoded, offsets[key], end - offsets[key]))
-            entry[key] = row
-            until[key[row >= 0]] = end[row >= 0]
-        return entry, until
+            longest = self._found(_slices(decoded, offsets[key], end - offsets[key]))
+            for mine, its in zip(found, longest, strict=True):
+                mine[key] = its
+            until[key[longest.size > 0]] = end[longest.size > 0]
+        return found, until
 
-    def _rows_of(self, wanted: pa.Array) -> Positions:
-        """Row of the entry whose key equals each wanted one, -1 where there is none."""
-        keys = self.entries["key"]
-        if len(keys) == 0:
-            return np.full(len(wanted), -1, np.int64)
-        row = pc.search_sorted(keys, wanted).to_numpy().astype(np.int64)
-        row = np.minimum(row, len(keys) - 1)
-        same = pc.equal(keys.take(pa.array(row)), wanted).to_numpy()
-        return np.where(same, row, -1)
+    def _found(self, wanted: pa.Array) -> _Found:
+        """The entries whose key equals each wanted one."""
+        block = pc.search_sorted(self.entries.first_keys, wanted, side="right").to_numpy().astype(np.int64) - 1
+        row, size = np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.int64)
+        for number, places in _by_number(block):
+            if number < 0:  # before the first entry
+                continue
+            keys, sought = self.entries.block(number)["key"], wanted.take(pa.array(places))
+            start = pc.search_sorted(keys, sought).to_numpy().astype(np.int64)
+            at = pa.array(np.minimum(start, len(keys) - 1))
+            size[places] = pc.equal(keys.take(at), sought).to_numpy(zero_copy_only=False)
+            row[places] = start
+            if self.entries.facts.several:
+                size[places] = pc.search_sorted(keys, sought, side="right").to_numpy() - start
+        return _Found(block, row, size)
 
-
-def parse_mapping(table: pa.Table, collapse_zarr: bool = True) -> MappingRule:
-    """The rule of a mapping table with the text columns `key`, `dataset` and, optionally, `path`.
-
-    A key that ends with `/` is a prefix. Where a key comes twice, the first row stands. Other
-    columns are ignored. A table that is sorted by key is taken over without another sort.
-
-    Raises SettingsError for a missing column, for one that is not text (identifiers with leading
-    zeros must be read as text), for empty keys or datasets, and for control characters in a
-    dataset or path, which would break the tables that are published.
-    """
-    key = _text_column(table, "key")
-    dataset = _text_column(table, "dataset")
-    path = _text_column(table, "path", required=False)
-    for name, column in (("key", key), ("dataset", dataset)):
-        _refuse_rows(name, "is empty", pc.fill_null(pc.equal(column, ""), True))
-    for name, column in (("dataset", dataset), ("path", path)):
-        controls = pc.match_substring_regex(column, r"[\x00-\x1f\x7f]")
-        _refuse_rows(name, "holds a control character", pc.fill_null(controls, False))
-
-    path = pc.utf8_rtrim(path, "/")
-    entries = pa.table(
-        {
-            "key": key.cast(pa.large_binary()),
-            "dataset": dataset.cast(pa.string()).dictionary_encode(),
-            "path": pc.if_else(pc.equal(path, ""), pa.scalar(None, path.type), path),
-        }
-    )
-    entries = _sorted_and_distinct(entries).combine_chunks()
-    is_prefix = pc.ends_with(entries["key"], "/")
-    depths = pc.count_substring(entries["key"].filter(is_prefix), "/").unique().to_pylist()
-    return MappingRule(entries, tuple(sorted(depths, reverse=True)), collapse_zarr)
+    def _taken(self, found: _Found, key: Positions) -> tuple[pa.Array, pa.Array]:
+        """Dataset and path of all entries found for each `key`, one after the other; null where there is none."""
+        row = found.row[key] + np.arange(key.size) - run_starts(key)[key]
+        block = np.where(found.size > 0, found.block, -1)[key]
+        datasets, paths, order = [], [], []
+        for number, places in _by_number(block):
+            if number < 0:
+                dataset = path = pa.nulls(places.size, pa.string())
+            else:
+                entries = self.entries.block(number)
+                at = pa.array(row[places])
+                dataset, path = (entries[name].take(at).cast(pa.string()) for name in ("dataset", "path"))
+            datasets.append(dataset)
+            paths.append(path)
+            order.append(places)
+        in_order = pa.array(np.argsort(np.concatenate(order)))
+        return pa.concat_arrays(datasets).take(in_order), pa.concat_arrays(paths).take(in_order)
 
 
 def _anchored(pattern: str) -> str:
     return rf"(?s)\A(?:{pattern})"
 
 
-def _assigned_by_pattern(keys: pa.Array, pattern: str, collapse_zarr: bool) -> tuple[pa.Array, pa.Array]:
+def _assigned_by_pattern(keys: pa.Array, pattern: str, collapse_zarr: bool) -> Assignment:
     groups = pc.extract_regex(keys, _anchored(pattern))
     dataset, path = pc.struct_field(groups, "dataset"), pc.struct_field(groups, "asset")
-    return _completed(keys, dataset, path, collapse_zarr)
+    return Assignment(np.arange(len(keys)), *_completed(keys, dataset, path, collapse_zarr))
 
 
 def _completed(keys: pa.Array, dataset: pa.Array, path: pa.Array, collapse_zarr: bool) -> tuple[pa.Array, pa.Array]:
@@ -277,6 +297,8 @@ def _decoded_twice(data: Bytes, offsets: Positions) -> tuple[Bytes, Positions, P
 
 
 def _decoded(data: Bytes, offsets: Positions) -> tuple[Bytes, Positions, Positions]:
+    if not (data == _PERCENT).any():
+        return data, offsets, np.arange(data.size + 1)
     high = _HEX_VALUE[data[1:-1]]
     low = _HEX_VALUE[data[2:]]
     escapes = np.zeros(data.size, bool)
@@ -293,40 +315,9 @@ def _decoded(data: Bytes, offsets: Positions) -> tuple[Bytes, Positions, Positio
     return decoded[keep], np.searchsorted(origin, offsets), origin
 
 
-def _text_column(table: pa.Table, name: str, required: bool = True) -> pa.ChunkedArray:
-    if name not in table.column_names:
-        if required:
-            raise SettingsError(f"S3LOGX_DATASET_MAPPING: the table has no column `{name}`; it must be {_MAPPING_HELP}")
-        return pa.chunked_array([pa.nulls(table.num_rows, pa.large_string())])
-    column = table[name]
-    value_type = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    text: Sequence[bool] = [
-        pa.types.is_string(value_type),
-        pa.types.is_large_string(value_type),
-        pa.types.is_string_view(value_type),
-        pa.types.is_null(value_type) and not required,
-    ]
-    if not any(text):
-        raise SettingsError(
-            f"S3LOGX_DATASET_MAPPING: the column `{name}` is of type {column.type}, not text; "
-            f"it must be {_MAPPING_HELP}"
-        )
-    return column.cast(pa.large_string())
-
-
-def _refuse_rows(name: str, what: str, wrong: pa.ChunkedArray) -> None:
-    row = pc.index(wrong, True).as_py()
-    if row >= 0:
-        raise SettingsError(f"S3LOGX_DATASET_MAPPING: in row {row + 1} the {name} {what}; it must be {_MAPPING_HELP}")
-
-
-def _sorted_and_distinct(entries: pa.Table) -> pa.Table:
-    if entries.num_rows < 2:
-        return entries
-    key = entries["key"]
-    if not pc.all(pc.less(key[:-1], key[1:])).as_py():
-        entries = entries.take(pc.sort_indices(key))  # stable: the first of equal keys stays first
-        key = entries["key"]
-        distinct = pc.not_equal(key[1:], key[:-1]).combine_chunks()
-        entries = entries.filter(pa.concat_arrays([pa.array([True]), distinct]))
-    return entries
+def _by_number(numbers: Positions) -> Iterator[tuple[int, Positions]]:
+    """Each distinct number, ascending, with the places where it stands, ascending."""
+    order = np.argsort(numbers, kind="stable")
+    if order.size:
+        for places in np.split(order, run_starts(numbers[order])[1:]):
+            yield int(numbers[places[0]]), places

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s3logx_assets.core.datasets import DatasetRule
+from s3logx_assets.core.datasets import Assignment, DatasetRule
 from s3logx_assets.core.digests import DIGEST_CHARS, string_bytes
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.core.grouping import Codes, coded, joint_key, ranked, run_starts
@@ -29,30 +29,34 @@ _MILLISECONDS_PER_DAY = 86_400_000
 def daily_usage(rows: pa.Table, indexes: pa.Table, regions: pa.Table | None, rule: DatasetRule) -> pa.Table:
     """Exact counts of one log date, in the schema DAILY_USAGE.
 
-    Sorted by dataset, event_date, asset_path, region, ip_index; strings by their UTF-8 bytes, nulls
-    last. `rows`, `indexes`, `regions` are the date's EXTRACTED_LOGS, IP_INDEXES and IP_REGIONS;
+    Sorted by dataset, event_date, asset_path, region, ip_index, in_archive; strings by their UTF-8
+    bytes, nulls last. `rows`, `indexes`, `regions` are the date's EXTRACTED_LOGS, IP_INDEXES and IP_REGIONS;
     with None for regions, every address counts as `missing`.
 
     Raises StoreError if an address of the rows has no index, or an index has no region: the
     tables then come from different states of the date.
     """
     key, keys = coded(rows["object_key"])
-    dataset_of_key, path_of_key = rule.assign(keys)
-    dataset, datasets = ranked(dataset_of_key)
-    path, paths = ranked(path_of_key)
+    assigned = rule.assign(keys)
+    dataset, datasets = ranked(assigned.dataset)
+    path, paths = ranked(assigned.path)
+    rows, entry = _once_per_dataset(rows, key, assigned)
     since_epoch = rows["requested_at"].cast(pa.int64()).to_numpy() // _MILLISECONDS_PER_DAY
     day, days = ranked(pa.array(since_epoch, pa.int32(), safe=False).cast(pa.date32()))
     requesters = _requesters(indexes, regions)
     requester = _requester_of_row(rows["sealed_ip"], requesters)
 
-    joint = joint_key(
-        [
-            (dataset[key], len(datasets)),
-            (day, len(days)),
-            (path[key], len(paths)),
-            (requester, requesters.num_rows),
-        ]
-    )
+    columns = [
+        (dataset[entry], len(datasets)),
+        (day, len(days)),
+        (path[entry], len(paths)),
+        (requester, requesters.num_rows),
+    ]
+    in_archive = None
+    if assigned.key.size > len(keys):
+        in_archive = assigned.is_first[entry]
+        columns.append((in_archive.astype(np.int64), 2))
+    joint = joint_key(columns)
     order = np.argsort(joint)
     starts = run_starts(joint[order])
     first = order[starts]  # one row of each group stands for what its rows have in common
@@ -64,8 +68,8 @@ def daily_usage(rows: pa.Table, indexes: pa.Table, regions: pa.Table | None, rul
     requester_columns = requesters.take(pa.array(requester[first]))
     return pa.table(
         {
-            "dataset": datasets.take(pa.array(dataset[key[first]])),
-            "asset_path": paths.take(pa.array(path[key[first]])),
+            "dataset": datasets.take(pa.array(dataset[entry[first]])),
+            "asset_path": paths.take(pa.array(path[entry[first]])),
             "event_date": days.take(pa.array(day[first])),
             "region": requester_columns["region"],
             "ip_index": requester_columns["ip_index"],
@@ -73,7 +77,7 @@ def daily_usage(rows: pa.Table, indexes: pa.Table, regions: pa.Table | None, rul
             "request_count": total(np.ones(order.size, np.int64)),
             "download_count": total((status == DOWNLOAD_STATUS).astype(np.int64)),
             "bytes_sent": total(rows["bytes_sent"].to_numpy()),
-            "in_archive": pa.repeat(True, first.size),
+            "in_archive": pa.repeat(True, first.size) if in_archive is None else pa.array(in_archive[first]),
         },
         schema=DAILY_USAGE,
     )
@@ -113,6 +117,19 @@ def content_digests(usage: pa.Table) -> list[tuple[str, date, str]]:
             digest.update(joined[offsets[start] : offsets[end]])
         result.append((name, event_date, digest.hexdigest()[:DIGEST_CHARS]))
     return result
+
+
+def _once_per_dataset(rows: pa.Table, key: Codes, assigned: Assignment) -> tuple[pa.Table, Codes]:
+    """The rows, each as many times as its key has datasets, and the row of `assigned` for each of them. `key` (n,) is
+    the place of each row's key."""
+    starts = assigned.starts
+    if starts.size == assigned.key.size:
+        return rows, key
+    count = np.diff(starts, append=assigned.key.size)[key]
+    row = np.repeat(np.arange(key.size), count)
+    within = np.arange(row.size) - np.repeat(np.cumsum(count) - count, count)
+    needed = rows.select(["requested_at", "bytes_sent", "status", "sealed_ip"])
+    return needed.take(pa.array(row)), starts[key[row]] + within
 
 
 def _requesters(indexes: pa.Table, regions: pa.Table | None) -> pa.Table:

@@ -6,8 +6,9 @@ import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from s3logx_assets.core.datasets import LevelRule, parse_mapping
+from s3logx_assets.core.datasets import LevelRule
 from s3logx_assets.core.scopes import UNASSOCIATED
+from s3logx_tests.mappings import mapping_rule, text_table
 
 quick = settings(max_examples=60, deadline=None)
 
@@ -24,8 +25,8 @@ def decoded_twice(key: str) -> bytes:
 @quick
 @given(keys, st.integers(1, 3))
 def test_level(logged: list[str], level: int) -> None:
-    datasets, paths = LevelRule(level, collapse_zarr=False).assign(pa.array(logged, pa.string()))
-    for key, dataset, path in zip(logged, datasets.to_pylist(), paths.to_pylist(), strict=True):
+    found = LevelRule(level, collapse_zarr=False).assign(pa.array(logged, pa.string()))
+    for key, dataset, path in zip(logged, found.dataset.to_pylist(), found.path.to_pylist(), strict=True):
         *parts, rest = key.split("/", level)
         if len(parts) == level and all(parts) and rest:
             assert (dataset, path) == ("/".join(parts), rest)
@@ -55,10 +56,9 @@ def test_mapping(case: tuple[list[str], list[str]]) -> None:
     table = {"key": pa.array(mapped, pa.string()), "dataset": list(entries.values())}
     if not mapped:
         table["dataset"] = pa.array([], pa.string())
-    rule = parse_mapping(pa.table(table), collapse_zarr=False)
-    datasets, paths = rule.assign(pa.array(logged, pa.string()))
+    found = mapping_rule(pa.table(table), collapse_zarr=False).assign(pa.array(logged, pa.string()))
 
-    for key, dataset, path in zip(logged, datasets.to_pylist(), paths.to_pylist(), strict=True):
+    for key, dataset, path in zip(logged, found.dataset.to_pylist(), found.path.to_pylist(), strict=True):
         plain = decoded_twice(key)
         prefixes = [m for m in mapped if m.endswith("/") and plain.startswith(m.encode())]
         exact = [m for m in mapped if m.encode() == plain]
@@ -80,7 +80,30 @@ def test_mapping(case: tuple[list[str], list[str]]) -> None:
 def test_a_collapsed_path_is_the_store_and_nothing_else_changes(logged: list[str]) -> None:
     whole = LevelRule(1, collapse_zarr=False).assign(pa.array(logged, pa.string()))
     collapsed = LevelRule(1).assign(pa.array(logged, pa.string()))
-    assert whole[0] == collapsed[0]
-    for path, store in zip(whole[1].to_pylist(), collapsed[1].to_pylist(), strict=True):
+    assert whole.dataset == collapsed.dataset
+    for path, store in zip(whole.path.to_pylist(), collapsed.path.to_pylist(), strict=True):
         members = path.find(".zarr/")
         assert store == (path if members < 0 else path[: members + len(".zarr")])
+
+
+shared = st.lists(
+    st.tuples(st.sampled_from(["k", "l", "m/", "m/n"]), st.sampled_from("abc"), st.none() | st.sampled_from(["p", "q/"])),
+    max_size=12,
+)
+
+
+@quick
+@given(shared, st.lists(st.sampled_from(["k", "l", "m/x", "m/n", "o"]), unique=True))
+def test_a_key_of_several_datasets(rows: list[tuple[str, str, str | None]], logged: list[str]) -> None:
+    found = mapping_rule(text_table(rows), each=True).assign(pa.array(logged, pa.string()))
+    expected = []
+    for place, key in enumerate(logged):
+        matched = key if key in {row[0] for row in rows} else "m/" if key.startswith("m/") else None
+        own: dict[str, str] = {}
+        for entry, dataset, path in rows:
+            if entry == matched:
+                rest = key.removeprefix(entry)
+                parts = [path.rstrip("/")] if path else []
+                own.setdefault(dataset, "/".join(parts + [rest] * bool(rest)) or key)
+        expected += [(place, *pair) for pair in own.items()] or [(place, UNASSOCIATED, key)]
+    assert list(zip(found.key.tolist(), found.dataset.to_pylist(), found.path.to_pylist(), strict=True)) == expected

@@ -5,12 +5,14 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3logx_assets.core.datasets import LevelRule
 from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.usage import content_digests, daily_usage
+from s3logx_tests.mappings import mapping_rule, text_table
 from s3logx_tests.usage_tables import Visit, extracted, indexes, regions
 
 quick = settings(max_examples=40, deadline=None)
@@ -52,7 +54,7 @@ def slow_usage(logged: list[Visit]) -> list[tuple[Any, ...]]:
         group["requests"] += 1
         group["downloads"] += visit.status == 200
         group["bytes"] += visit.bytes_sent
-    rows = [(*key, g["requests"], g["downloads"], g["bytes"]) for key, g in sums.items()]
+    rows = [(*key, g["requests"], g["downloads"], g["bytes"], True) for key, g in sums.items()]
 
     def order(row: tuple[Any, ...]) -> tuple[Any, ...]:
         dataset, path, day, region, index = row[:5]
@@ -97,3 +99,44 @@ def test_a_content_digest_tells_exactly_the_groups_that_differ(before: list[Visi
     assert old.keys() == old_digests.keys()
     for group in old.keys() & new.keys():
         assert (old[group] == new[group]) == (old_digests[group] == new_digests[group])
+
+
+entries = st.lists(
+    st.tuples(st.sampled_from(["a/x", "a/y", "b/", "b/x", "a/"]), st.sampled_from("123"), st.sampled_from(["p", "q"]))
+)
+
+
+@quick
+@given(visits, entries)
+def test_the_archive_counts_every_row_once_and_each_dataset_its_own(
+    logged: list[Visit], mapped: list[tuple[str, str, str]]
+) -> None:
+    table, rows = text_table(mapped), extracted(logged)
+    counted, first = (
+        daily_usage(rows, indexes(INDEX_OF), regions(REGION_OF), mapping_rule(table, each=each))
+        for each in (True, False)
+    )
+    archive = counted.filter(counted["in_archive"])
+    assert archive.equals(first)
+    assert pc.sum(archive["request_count"], min_count=0).as_py() == len(logged)
+    assert pc.sum(archive["bytes_sent"], min_count=0).as_py() == sum(visit.bytes_sent for visit in logged)
+
+    # What a dataset has is what it would have, were it alone in the table.
+    for dataset in {dataset for _, dataset, _ in mapped} - {"unassociated"}:
+        matched = {key: path for key, own, path in reversed(mapped) if own == dataset}
+        every = {key for key, _, _ in mapped}
+        expected = Counter[str]()
+        for visit in logged:
+            prefix = visit.key[:2]
+            entry = visit.key if visit.key in every else prefix
+            if entry in matched:
+                rest = visit.key.removeprefix(entry)
+                path = f"{matched[entry]}/{rest}" if rest else matched[entry]
+                expected[path.partition(".zarr/")[0] + ".zarr" * (".zarr/" in path)] += 1
+        own = counted.filter(pc.equal(counted["dataset"], dataset))
+        found = Counter[str]()
+        for path, requests in zip(own["asset_path"].to_pylist(), own["request_count"].to_pylist(), strict=True):
+            found[path] += requests
+        assert found == expected
+    keys = counted.drop_columns(["request_count", "download_count", "bytes_sent"]).to_pylist()
+    assert len({tuple(key.values()) for key in keys}) == len(keys)

@@ -4,14 +4,9 @@ import pyarrow as pa
 import pytest
 
 from s3logx_assets.core import datasets
-from s3logx_assets.core.datasets import (
-    DatasetRule,
-    LevelRule,
-    MappingRule,
-    RegexRule,
-    parse_mapping,
-)
+from s3logx_assets.core.datasets import DatasetRule, LevelRule, RegexRule
 from s3logx_assets.core.errors import SettingsError
+from s3logx_tests.mappings import mapping_rule
 
 MAPPING = {
     "key": [
@@ -39,10 +34,16 @@ MAPPING = {
 
 
 def assigned(rule: DatasetRule, key: str) -> tuple[str, str]:
-    dataset, path = rule.assign(pa.array([key]))
-    assert dataset.type == path.type == pa.string()
-    [dataset], [path] = dataset.to_pylist(), path.to_pylist()
-    return dataset, path
+    [only] = all_assigned(rule, key)
+    return only
+
+
+def all_assigned(rule: DatasetRule, key: str) -> list[tuple[str, str]]:
+    """The datasets of one key, in order."""
+    found = rule.assign(pa.array([key]))
+    assert found.dataset.type == found.path.type == pa.string()
+    assert found.key.tolist() == [0] * len(found.path)
+    return list(zip(found.dataset.to_pylist(), found.path.to_pylist(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -128,34 +129,34 @@ def test_a_regular_expression_may_hold_alternatives_and_end_early() -> None:
     ],
 )
 def test_a_mapping_is_matched_against_the_key_decoded_twice(key: str, dataset: str, path: str) -> None:
-    assert assigned(parse_mapping(pa.table(MAPPING)), key) == (dataset, path)
+    assert assigned(mapping_rule(MAPPING), key) == (dataset, path)
 
 
 def test_a_mapping_takes_any_number_of_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = pa.array(["plain/a", "x%", "", "zarr/78/%2520", "plain/%252Fb", "my%20file.txt", "2"])
-    at_once = parse_mapping(pa.table(MAPPING)).assign(keys)
-    monkeypatch.setattr(datasets, "_KEYS_AT_ONCE", 2)
-    assert parse_mapping(pa.table(MAPPING)).assign(keys) == at_once
-    paths = ["a", "x%", "", "78/%2520", "%252Fb", "my%20file.txt", "2"]
-    assert at_once[1].to_pylist() == paths
+    for keys_at_once in (100, 2):
+        monkeypatch.setattr(datasets, "_KEYS_AT_ONCE", keys_at_once)
+        found = mapping_rule(MAPPING).assign(keys)
+        assert found.path.to_pylist() == ["a", "x%", "", "78/%2520", "%252Fb", "my%20file.txt", "2"]
+        assert found.key.tolist() == list(range(7))
 
 
 def test_a_mapping_keeps_zarr_members_apart_if_told_so() -> None:
-    rule = parse_mapping(pa.table(MAPPING), collapse_zarr=False)
+    rule = mapping_rule(MAPPING, collapse_zarr=False)
     assert assigned(rule, "zarr/77/0%2520/1") == ("000200", "sub-1/image.zarr/0%2520/1")
 
 
 def test_a_mapping_may_be_empty_and_without_paths() -> None:
     empty = pa.table({"key": pa.array([], pa.string()), "dataset": pa.array([], pa.string())})
-    assert assigned(parse_mapping(empty), "a/b") == ("unassociated", "a/b")
+    assert assigned(mapping_rule(empty), "a/b") == ("unassociated", "a/b")
 
 
 @pytest.mark.parametrize(
-    "rule", [LevelRule(), RegexRule("(?P<dataset>a)(?P<asset>b)"), parse_mapping(pa.table(MAPPING))]
+    "rule", [LevelRule(), RegexRule("(?P<dataset>a)(?P<asset>b)"), mapping_rule(MAPPING)]
 )
 def test_no_keys_give_no_assignments(rule: DatasetRule) -> None:
-    dataset, path = rule.assign(pa.array([], pa.string()))
-    assert len(dataset) == len(path) == 0
+    found = rule.assign(pa.array([], pa.string()))
+    assert len(found.key) == len(found.dataset) == len(found.path) == 0
 
 
 def test_every_rule_has_a_digest_of_its_own() -> None:
@@ -167,20 +168,47 @@ def test_every_rule_has_a_digest_of_its_own() -> None:
         LevelRule(1, collapse_zarr=False),
         RegexRule("(?P<dataset>a)(?P<asset>b)"),
         RegexRule("(?P<dataset>a)(?P<asset>c)"),
-        parse_mapping(table),
-        parse_mapping(table, collapse_zarr=False),
-        parse_mapping(other_path),
-        parse_mapping(table.slice(1)),
+        mapping_rule(table),
+        mapping_rule(table, each=True),
+        mapping_rule(table, collapse_zarr=False),
+        mapping_rule(other_path),
+        mapping_rule(table.slice(1)),
     ]
     assert len({rule.digest for rule in rules}) == len(rules)
 
 
-def test_a_mapping_digest_does_not_depend_on_the_order_of_its_rows_or_their_encoding() -> None:
-    table = pa.table(MAPPING).slice(0, 7)
-    backwards = table.take(pa.array(range(6, -1, -1)))
-    encoded = table.set_column(1, "dataset", table["dataset"].dictionary_encode())
-    digests = {parse_mapping(each).digest for each in (table, backwards, encoded)}
-    assert len(digests) == 1
+SHARED = {
+    "key": ["b", "z/", "b", "a", "b", "b", "z/", "c", "b", "z/x"],
+    "dataset": ["2", "5", "1", "1", "2", "1", "4", "3", "3", "6"],
+    "path": ["first", "zarr/", None, "p", "second", "late", None, "q", "first", "own"],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("b", [("2", "first"), ("1", "b"), ("3", "first")]),
+        ("z/0%2520", [("5", "zarr/0%2520"), ("4", "0%2520")]),
+        ("z/", [("5", "zarr"), ("4", "z/")]),
+        ("z/x", [("6", "own")]),
+        ("a", [("1", "p")]),
+        ("d", [("unassociated", "d")]),
+    ],
+)
+def test_a_key_belongs_to_each_of_its_datasets_once_if_told_so(key: str, expected: list[tuple[str, str]]) -> None:
+    assert all_assigned(mapping_rule(SHARED, each=True), key) == expected
+    assert all_assigned(mapping_rule(SHARED), key) == expected[:1]
+
+
+def test_keys_with_several_datasets_and_with_none_stay_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = pa.array(["b", "a", "?", "z/1", "c", "b%"])
+    for keys_at_once in (100, 2):
+        monkeypatch.setattr(datasets, "_KEYS_AT_ONCE", keys_at_once)
+        found = mapping_rule(SHARED, each=True).assign(keys)
+        assert found.key.tolist() == [0, 0, 0, 1, 2, 3, 3, 4, 5]
+        assert found.starts.tolist() == [0, 3, 4, 5, 7, 8]
+        assert found.is_first.tolist() == [True, False, False, True, True, True, False, True, True]
+        assert found.dataset.to_pylist() == ["2", "1", "3", "1", "unassociated", "5", "4", "3", "unassociated"]
 
 
 @pytest.mark.parametrize("level", [0, -1, 101])
@@ -204,29 +232,3 @@ def test_a_bad_regex_names_the_setting_and_an_example(pattern: str, problem: str
         RegexRule(pattern)
 
 
-@pytest.mark.parametrize(
-    ("columns", "problem"),
-    [
-        ({"dataset": ["a"]}, "no column `key`"),
-        ({"key": ["a"]}, "no column `dataset`"),
-        ({"key": ["a"], "dataset": [123]}, "`dataset` is of type int64, not text"),
-        ({"key": ["a", None], "dataset": ["b", "c"]}, "row 2 the key is empty"),
-        ({"key": ["a", "b"], "dataset": ["b", ""]}, "row 2 the dataset is empty"),
-        ({"key": ["a"], "dataset": ["b\tc"]}, "row 1 the dataset holds a control character"),
-        (
-            {"key": ["a"], "dataset": ["b"], "path": ["x\n"]},
-            "row 1 the path holds a control character",
-        ),
-    ],
-)
-def test_a_bad_mapping_names_the_setting_and_an_example(columns: dict[str, list[object]], problem: str) -> None:
-    with pytest.raises(SettingsError, match=rf"S3LOGX_DATASET_MAPPING.*{problem}.*such as blobs/"):
-        parse_mapping(pa.table(columns))
-
-
-def test_a_mapping_sorted_by_key_is_taken_over_as_it_is() -> None:
-    table = pa.table({"key": ["a", "b/", "c"], "dataset": ["x", "y", "z"]})
-    rule = parse_mapping(table)
-    assert isinstance(rule, MappingRule)
-    assert rule.entries["key"].to_pylist() == [b"a", b"b/", b"c"]
-    assert rule.prefix_depths == (1,)

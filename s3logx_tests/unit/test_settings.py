@@ -43,7 +43,9 @@ def test_the_defaults_are_those_of_the_manual() -> None:
         dataset_level=1,
         dataset_regex=None,
         dataset_mapping=None,
+        dataset_mapping_mode="first",
         collapse_zarr=True,
+        asset_types=None,
         policy="compatible",
         threshold=50,
         rounding=20,
@@ -127,7 +129,11 @@ def test_a_legal_value_is_taken(name: str, text: str, field: str, value: object)
         ("S3LOGX_DATASET_REGEX", "(?P<dataset>ds[0-9]+)/(", "`dataset` and `asset`"),
         ("S3LOGX_DATASET_REGEX", "(?P<dataset>ds[0-9]+)/.+", "`dataset` and `asset`"),
         ("S3LOGX_DATASET_REGEX", "(?=a)(?P<dataset>a)/(?P<asset>b)", "`dataset` and `asset`"),
-        ("S3LOGX_DATASET_MAPPING", "/no/such/mapping.csv", "is not a file"),
+        ("S3LOGX_DATASET_LEVEL", "1_0", "such as 1 for ds000001/"),
+        ("S3LOGX_DATASET_MAPPING", "/no/such/mapping.csv", "is not a file; it must be a table, such as /srv/"),
+        ("S3LOGX_DATASET_MAPPING_MODE", "all", "first or each"),
+        ("S3LOGX_ASSET_TYPES", "/no/such/types.json", "such as Video=.mp4,.avi"),
+        ("S3LOGX_ASSET_TYPES", "Video=mp4", "such as `Video=.mp4,.avi"),
         ("S3LOGX_COLLAPSE_ZARR", "yes", "0 or 1"),
         ("S3LOGX_COLLAPSE_ZARR", "2", "0 or 1"),
         ("S3LOGX_POLICY", "Compatible", "compatible"),
@@ -186,7 +192,7 @@ def test_relative_folders_become_absolute(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_files_of_settings_must_be_files(tmp_path: Path) -> None:
-    table = tmp_path / "table"
+    table = tmp_path / "table.parquet"
     table.touch()
     assert read(S3LOGX_DATASET_MAPPING=str(table)).dataset_mapping == table
     assert read(S3LOGX_GEO="mmdb", S3LOGX_MMDB=str(table)).mmdb == table
@@ -200,6 +206,29 @@ def test_settings_that_need_or_exclude_each_other(tmp_path: Path) -> None:
     both = {"S3LOGX_DATASET_REGEX": "(?P<dataset>a)/(?P<asset>b)", "S3LOGX_DATASET_MAPPING": str(table)}
     message = refusal({**REQUIRED, **both})
     assert all(name in message for name in both)
+
+
+def test_a_mapping_table_has_one_of_the_known_endings(tmp_path: Path) -> None:
+    for ending in ("parquet", "csv", "json", "CSV.GZ", "json.gz"):
+        table = tmp_path / f"table.{ending}"
+        table.touch()
+        assert read(S3LOGX_DATASET_MAPPING=str(table)).dataset_mapping == table
+    for name in ("table", "table.tsv", "table.parquet.gz", "table.csv.bz2", "csv"):
+        table = tmp_path / name
+        table.touch()
+        message = refusal({**REQUIRED, "S3LOGX_DATASET_MAPPING": str(table)})
+        assert all(part in message for part in ("S3LOGX_DATASET_MAPPING", repr(name), ".csv.gz"))
+
+
+@pytest.mark.parametrize("mode", ["first", "each"])
+def test_the_mode_of_a_mapping_needs_a_mapping(tmp_path: Path, mode: str) -> None:
+    table = tmp_path / "table.csv"
+    table.touch()
+    chosen = {"S3LOGX_DATASET_MAPPING_MODE": mode}
+    assert read(**chosen, S3LOGX_DATASET_MAPPING=str(table)).dataset_mapping_mode == mode
+    message = refusal({**REQUIRED, **chosen})
+    assert f"S3LOGX_DATASET_MAPPING_MODE={mode}" in message
+    assert "such as /srv/mapping.parquet" in message
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from s3logx_assets.core.datasets import LevelRule
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.core.schemas import DAILY_USAGE, EXTRACTED_LOGS, IP_INDEXES, IP_REGIONS
 from s3logx_assets.core.usage import content_digests, daily_usage
+from s3logx_tests.mappings import mapping_rule
 from s3logx_tests.usage_tables import Visit, extracted, indexes, regions, usage
 
 HIGH, LOW = 2**63 - 1, -(2**63)  # two indexes that floats cannot hold
@@ -45,6 +46,23 @@ def test_rows_are_counted_by_dataset_day_asset_region_and_requester() -> None:
         ("unassociated", "top", first, "internal", None, None, 1, 0, 8),
     ]
     assert counted["in_archive"].to_pylist() == [True] * 8
+
+
+def test_an_object_of_several_datasets_counts_in_each_and_once_in_the_archive() -> None:
+    table = {"key": ["b/1", "b/1", "b/2", "b/2"], "dataset": ["x", "y", "y", "x"], "path": ["f", "g", "g", "f"]}
+    visits = [Visit("b/1", 1, 10), Visit("b/2", 1, 100), Visit("b/1", None, 1), Visit("b/3", 1, 1000)]
+    counted = daily_usage(extracted(visits), INDEXES, REGIONS, mapping_rule(table, each=True))
+    columns = ["dataset", "asset_path", "region", "request_count", "bytes_sent", "in_archive"]
+    assert [tuple(row.values()) for row in counted.select(columns).to_pylist()] == [
+        ("unassociated", "b/3", "US/Ohio", 1, 1000, True),
+        ("x", "f", "US/Ohio", 1, 100, False),
+        ("x", "f", "US/Ohio", 1, 10, True),
+        ("x", "f", "internal", 1, 1, True),
+        ("y", "g", "US/Ohio", 1, 10, False),
+        ("y", "g", "US/Ohio", 1, 100, True),
+        ("y", "g", "internal", 1, 1, False),
+    ]
+    assert len(content_digests(counted)) == 3
 
 
 def test_without_a_lookup_the_region_is_missing() -> None:
@@ -110,6 +128,7 @@ def test_content_digests_name_each_dataset_and_day_in_order() -> None:
         {"request_count": 2},
         {"download_count": 0},
         {"bytes_sent": 2},
+        {"in_archive": False},
     ],
 )
 def test_any_change_changes_the_digest_of_its_group_only(change: dict[str, object]) -> None:

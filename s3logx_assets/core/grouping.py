@@ -37,6 +37,8 @@ def coded(values: pa.Array | pa.ChunkedArray) -> tuple[Codes, pa.Array]:
         return _indices_and_dictionary(column.dictionary_encode())
     codes, dictionary = _indices_and_dictionary(column.unify_dictionaries())
     merged = dictionary.dictionary_encode()  # a dictionary may repeat a value
+    if len(merged.dictionary) == len(dictionary):
+        return codes, dictionary
     return merged.indices.to_numpy().astype(np.int64)[codes], merged.dictionary
 
 

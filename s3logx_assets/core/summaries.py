@@ -306,21 +306,24 @@ def _parts(batch: list[tuple[pa.Table, str]], numbers: _ScopeNumbers, types: Ass
     rows = pa.concat_tables([table for table, _ in batch])
     dataset, datasets = coded(rows["dataset"])
     names = datasets.to_pylist()
-    number = numbers.of(names)[dataset]
-    holder = (number << _BITS) + ~rows["in_archive"].to_numpy() * _NOT_IN_ARCHIVE
+    numbers_of_names = numbers.of(names)
+    holder = np.empty(rows.num_rows, np.int64)
     start = 0
     for table, month in batch:
         place = slice(start, start := start + table.num_rows)
         bits = numbers.earlier(names, month) * _EARLIER + numbers.earlier_of_all(month) * _EARLIER_OF_ALL
-        holder[place] += bits[dataset[place]]
-    if number.size and number.min() < 0:
-        wanted = number >= 0
-        rows, number, holder = rows.filter(pa.array(wanted)), number[wanted], holder[wanted]
+        holder[place] = ((numbers_of_names << _BITS) + bits)[dataset[place]]
+    outside = pc.invert(rows["in_archive"])
+    if pc.any(outside, min_count=0).as_py():
+        holder += outside.to_numpy() * _NOT_IN_ARCHIVE
+    if numbers_of_names.min(initial=0) < 0:
+        wanted = holder >= 0
+        rows, holder = rows.filter(pa.array(wanted)), holder[wanted]
     measures = [rows[name].to_numpy() for name in COUNTS]
     path, paths = coded(rows["asset_path"])
     day = rows["event_date"].cast(pa.int32()).to_numpy() - np.int64(_FIRST_DAY)
     day_and_type = day * len(types.names) + types.classify(paths)[path]
-    of_dataset = _chosen(number < numbers.count)
+    of_dataset = slice(None) if numbers_of_names.max(initial=0) < numbers.count else holder < numbers.count << _BITS
     known = _chosen(rows["ip_index"].is_valid().to_numpy())
     address, addresses = coded(rows["ip_index"].drop_null())
     networks = np.zeros(len(addresses), np.int64)

@@ -57,7 +57,7 @@ def plot(by_day: pa.Table, column: str) -> str:
     np.add.at(sums, (day - day[0]) // days_per_bar, by_day[column].to_numpy())
     first, last = by_day["event_date"][0].as_py(), by_day["event_date"][-1].as_py()
     unit = "day" if days_per_bar == 1 else f"{days_per_bar} days"
-    return f"`{_bars(sums)}`\n\n{first} to {last}, a bar for {unit}, the highest {sums.max()}"
+    return f"`{_bars(sums)}`\n\n{first} to {last}, one bar per {unit}, the highest {sums.max()}"
 
 
 def _bars(sums: NDArray[np.int64]) -> str:

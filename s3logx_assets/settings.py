@@ -101,8 +101,8 @@ class Settings:
             raise SettingsError("S3LOGX_DATASET_REGEX and S3LOGX_DATASET_MAPPING are both set; only one can decide")
         if env.get("S3LOGX_DATASET_MAPPING_MODE", "").strip() and settings.dataset_mapping is None:
             raise SettingsError(
-                f"S3LOGX_DATASET_MAPPING_MODE={settings.dataset_mapping_mode} is of no use without S3LOGX_DATASET_MAPPING, "
-                "the path of a table, such as /srv/mapping.parquet"
+                f"S3LOGX_DATASET_MAPPING_MODE={settings.dataset_mapping_mode} is of no use without "
+                "S3LOGX_DATASET_MAPPING, the path of a table, such as /srv/mapping.parquet"
             )
         if settings.dataset_mapping is not None:
             file_kind(settings.dataset_mapping.name)
@@ -206,7 +206,8 @@ def _asset_types(env: Mapping[str, str]) -> str | None:
     text = env.get("S3LOGX_ASSET_TYPES", "").strip() or None
     if text is None or "=" in text or text.startswith("{"):
         return text
-    legal = "names with their suffixes, such as Video=.mp4,.avi;Tables=.csv, or the path of a JSON file, such as /srv/types.json"
+    example = "Video=.mp4,.avi;Tables=.csv"
+    legal = f"names with their suffixes, such as {example}, or the path of a JSON file, such as /srv/types.json"
     try:
         content = Path(text).read_text("utf-8-sig").strip()
     except (OSError, ValueError):

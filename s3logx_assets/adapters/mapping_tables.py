@@ -74,8 +74,8 @@ _COLON = re.compile(r"\s*:\s*")
 _NEXT = re.compile(r"\s*([,}])")
 # What of Arrow's words can be repeated: they may quote the file, which may be the wrong one.
 _HARMLESS = re.compile(
-    r"Row #\d+: Expected \d+ columns, got \d+|Column\(/\w*\) changed from \w+ to \w+|Empty \w+ (?:file|stream)"
-    r"|Truncated compressed stream|Invalid UTF8"
+    r"(?:Row #\d+: )?Expected \d+ columns, got \d+|Column\([/\w]*\) changed from \w+ to \w+|Empty \w+ (?:file|stream)"
+    r"|Truncated compressed stream|[Ii]nvalid UTF8"
 )
 
 

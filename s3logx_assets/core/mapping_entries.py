@@ -177,8 +177,7 @@ def _text_column(table: pa.Table, name: str, required: bool = True) -> pa.Chunke
     ]
     if not any(text):
         raise SettingsError(
-            f"S3LOGX_DATASET_MAPPING: the column `{name}` is of type {column.type}, not text; "
-            f"it must be {MAPPING_HELP}"
+            f"S3LOGX_DATASET_MAPPING: the column `{name}` is of type {column.type}, not text; it must be {MAPPING_HELP}"
         )
     return column.cast(pa.large_string())
 

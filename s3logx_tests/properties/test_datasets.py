@@ -87,7 +87,9 @@ def test_a_collapsed_path_is_the_store_and_nothing_else_changes(logged: list[str
 
 
 shared = st.lists(
-    st.tuples(st.sampled_from(["k", "l", "m/", "m/n"]), st.sampled_from("abc"), st.none() | st.sampled_from(["p", "q/"])),
+    st.tuples(
+        st.sampled_from(["k", "l", "m/", "m/n"]), st.sampled_from("abc"), st.none() | st.sampled_from(["p", "q/"])
+    ),
     max_size=12,
 )
 

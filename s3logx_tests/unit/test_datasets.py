@@ -151,9 +151,7 @@ def test_a_mapping_may_be_empty_and_without_paths() -> None:
     assert assigned(mapping_rule(empty), "a/b") == ("unassociated", "a/b")
 
 
-@pytest.mark.parametrize(
-    "rule", [LevelRule(), RegexRule("(?P<dataset>a)(?P<asset>b)"), mapping_rule(MAPPING)]
-)
+@pytest.mark.parametrize("rule", [LevelRule(), RegexRule("(?P<dataset>a)(?P<asset>b)"), mapping_rule(MAPPING)])
 def test_no_keys_give_no_assignments(rule: DatasetRule) -> None:
     found = rule.assign(pa.array([], pa.string()))
     assert len(found.key) == len(found.dataset) == len(found.path) == 0
@@ -230,5 +228,3 @@ def test_a_bad_level_names_the_setting_and_an_example(level: int) -> None:
 def test_a_bad_regex_names_the_setting_and_an_example(pattern: str, problem: str) -> None:
     with pytest.raises(SettingsError, match=rf"S3LOGX_DATASET_REGEX.*{problem}.*such as \(\?P<"):
         RegexRule(pattern)
-
-

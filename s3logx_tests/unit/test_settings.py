@@ -133,7 +133,6 @@ def test_a_legal_value_is_taken(name: str, text: str, field: str, value: object)
         ("S3LOGX_DATASET_MAPPING", "/no/such/mapping.csv", "is not a file; it must be a table, such as /srv/"),
         ("S3LOGX_DATASET_MAPPING_MODE", "all", "first or each"),
         ("S3LOGX_ASSET_TYPES", "/no/such/types.json", "such as Video=.mp4,.avi"),
-        ("S3LOGX_ASSET_TYPES", "Video=mp4", "such as `Video=.mp4,.avi"),
         ("S3LOGX_COLLAPSE_ZARR", "yes", "0 or 1"),
         ("S3LOGX_COLLAPSE_ZARR", "2", "0 or 1"),
         ("S3LOGX_POLICY", "Compatible", "compatible"),

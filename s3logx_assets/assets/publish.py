@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from s3logx_assets.adapters.geolocation import Geolocator
 from s3logx_assets.adapters.release_store import ReleaseStore
-from s3logx_assets.adapters.scope_state import HeldUsage, held_usage
+from s3logx_assets.adapters.scope_state import DAILY_USAGE, HeldUsage, held_usage
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.assets.daily import inputs_of, partition
 from s3logx_assets.assets.summaries import SUMMARIES, present_cutoff, read_scope, true_versions
@@ -66,6 +66,12 @@ def consistent_scopes(usage: HeldUsage, rules: Rules) -> ExactScopes:
                 f"{error}: dagster asset materialize -m s3logx_assets.definitions "
                 f"--select {','.join(_CHAIN)} --partition-range {day}...{day}"
             ) from None
+    others = dates_of_another_rule(store, rules)
+    if others and rules.settings.dataset_mapping is None:  # a mapping grows; not every entry concerns every date
+        raise ReleaseError(
+            f"daily_usage of {len(others)} dates was made by another dataset rule than the settings': dagster asset "
+            f"materialize -m s3logx_assets.definitions --select daily_usage --partition-range {others[0]}...{others[-1]}"
+        )
     tables = {scope: read_scope(store, rules, scope, version) for scope, version in versions.items()}
     found = {scope: each for scope, each in tables.items() if each is not None}
     vanished = set(store.partitions(SUMMARIES, SCOPE)) - set(versions)
@@ -74,6 +80,14 @@ def consistent_scopes(usage: HeldUsage, rules: Rules) -> ExactScopes:
         shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
         raise ReleaseError(f"{len(names)} scopes are out of date ({shown}); update them first: {_UPDATE}")
     return ExactScopes(found, cutoff)
+
+
+def dates_of_another_rule(store: TableStore, rules: Rules) -> list[str]:
+    """The log dates whose daily usage was made by another rule from key to dataset than the present one, ascending."""
+    present = rules.dataset_rule.digest
+    days = store.partitions(DAILY_USAGE, LOG_DATE)
+    records = {day: store.record(DAILY_USAGE, partition(day)) for day in days}
+    return [day for day, record in records.items() if record and record["inputs"].get("dataset_rule") != present]
 
 
 def _settled(usage: HeldUsage, rules: Rules, exact: ExactScopes) -> dict[str, ScopeTables]:
@@ -183,6 +197,7 @@ def publication(
             "release": release.release_id,
             "report": dg.MetadataValue.path(str(folder / "index.html")),
             "datasets": len(release.datasets),
+            "dates_of_another_dataset_rule": len(dates_of_another_rule(private_store, rules)),
             "files": len(release.files),
             "bytes": sum(map(len, release.files.values())),
             "archive": dg.MetadataValue.md(figures),

@@ -146,6 +146,28 @@ def test_a_dataset_that_is_mapped_away_leaves_the_next_release(released: Platfor
     assert not released.store.partitions("totals", "scope").count("ds2")
 
 
+def test_dates_of_another_dataset_rule_are_refused(released: Platform) -> None:
+    """Else half of the history would be divided by the old rule, and nobody would see it."""
+    released.environment["S3LOGX_DATASET_LEVEL"] = "2"
+    text = failure_text(released.publish())
+    assert "daily_usage of 6 dates was made by another dataset rule" in text
+    assert "--select daily_usage --partition-range 2025-03-01...2025-03-06" in text
+    assert released.daily("2025-03-01", "2025-03-06", ["daily_usage"]).success
+    assert released.update_scopes().success
+    assert released.publish().success
+
+
+def test_a_mapping_that_changed_is_said_and_not_refused(released: Platform) -> None:
+    """A mapping grows with every new object; to refuse would ask for all of history every day."""
+    mapping = released.folder / "mapping.csv"
+    mapping.write_text("key,dataset,path\nds1/,ds1,\n")
+    released.environment["S3LOGX_DATASET_MAPPING"] = str(mapping)
+    result = released.publish()
+    assert result.success
+    [made] = result.asset_materializations_for_node("publication")
+    assert made.metadata["dates_of_another_dataset_rule"].value == 6
+
+
 def test_nothing_to_publish_says_so(platform: Platform) -> None:
     assert "nothing to publish yet" in failure_text(platform.publish())
 

@@ -1,21 +1,21 @@
 """`python -m s3logx_assets key …`: status, rotate, lookup, destroy. For the person who holds the master key.
 
 Rotation makes a new epoch of the private store beside it, `private.next`, every table under the new key, and then
-exchanges the two folders in one step of the file system. Until then the old epoch stands, whole and readable, and a
-rotation that ended anywhere is taken up by the same command. Nobody else works on the store meanwhile.
+exchanges the two folders (adapters/epochs.py). Until then the old epoch stands, whole and readable, and a rotation that
+ended anywhere is taken up by the same command. Nobody else works on the store meanwhile.
 
 Only `lookup --index` ever shows an address, on the standard output, and that is what it is for: lawful requests. No run of
 Dagster comes here.
 """
 
 import argparse
-import ctypes
 import getpass
 import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s3logx_assets.adapters import key_store
-from s3logx_assets.adapters.scope_state import DIGESTS
+from s3logx_assets.adapters.epochs import exchange, next_epoch
+from s3logx_assets.adapters.scope_state import DIGESTS, LOG_DATE
 from s3logx_assets.adapters.table_store import TableStore, make_folder, sync_folder
-from s3logx_assets.assets.daily import partition
 from s3logx_assets.core.addresses import pack, unpack
 from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.errors import MasterKeyError, SettingsError, StoreError
 from s3logx_assets.core.rekeying import rekeyed_indexes, rekeyed_logs, rekeyed_regions, rekeyed_usage
 from s3logx_assets.core.sealing import Sealer
 from s3logx_assets.core.usage import content_digests
-from s3logx_assets.partitions import LOG_DATE
 from s3logx_assets.settings import Settings
 
 _DAILY = ("extracted_logs", "ip_indexes", "ip_regions", "region_coordinates", "daily_usage")
 _PROGRESS = "rotation.jsonl"
 _UPDATE = "dagster job execute -m s3logx_assets.definitions -j update_scopes"
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -69,86 +67,113 @@ def run(settings: Settings, chosen: argparse.Namespace) -> int:
 def status(settings: Settings) -> int:
     """Prints where the key comes from, its id, whether it fits, and whether a rotation waits to be ended."""
     private = settings.store / "private"
-    print(f"key       {'S3LOGX_KEY' if settings.key else settings.home / key_store.KEY_FILE}")
+    place = "S3LOGX_KEY" if settings.key else settings.home / key_store.KEY_FILE
+    own_id = Sealer(settings.key).key_id if settings.key else key_store.key_file_id(settings.home)
+    print(f"key       {place}, key id {own_id or '(none yet)'}")
     print(f"store     {private}, key id {key_store.key_id(private) or '(none yet)'}")
-    if _next(private).exists() or (private / _PROGRESS).exists():
+    if next_epoch(private).exists() or (private / _PROGRESS).exists():
         print("rotation  begun and not ended; run `python -m s3logx_assets key rotate` again")
     print(f"the key   {key_store.verify(private, settings.home, settings.key)}")
     return 0
 
 
 def rotate(settings: Settings) -> int:
-    """Rewrites the private store under a new key and switches to it. Raises MasterKeyError, StoreBusyError, StoreError."""
-    private = settings.store / "private"
-    store = TableStore(private)
-    if key_store.key_id(private) is None:
-        raise MasterKeyError(f"{private} has no tables yet; there is nothing to rotate")
-    if (settings.key is None) != (settings.new_key is None):
-        raise SettingsError(
-            "S3LOGX_KEY and S3LOGX_NEW_KEY are set together or not at all; without them key files are used"
-        )
-    if settings.key is not None and settings.key == settings.new_key:
-        raise SettingsError("S3LOGX_NEW_KEY is the key that the store has already, S3LOGX_KEY")
+    """Rewrites the private store under a new key and switches to it. Raises SettingsError, MasterKeyError, StoreBusyError,
+    StoreError."""
+    store = _present_store(settings)
     with store.alone():
-        if not _is_switched(settings, private):
-            old = key_store.open_sealer(private, settings.home, settings.key, lambda text: None)
-            new = Sealer(settings.new_key or key_store.next_key(settings.home))
-            _make_epoch(store, old, new)
-            _exchange(private, _next(private))
-        _end_rotation(settings, private)
+        try:
+            _rotate(settings, store)
+        except OSError as error:
+            raise StoreError(
+                f"{error.filename or store.root} cannot be written, read or removed: {error.strerror}. Nothing is lost: "
+                "mend that and run `key rotate` again"
+            ) from None
     print("The store is under the new key now.")
-    print("Set S3LOGX_KEY to it." if settings.key else f"Back {settings.home / key_store.KEY_FILE} up anew.")
+    if settings.key is None:
+        print(f"Back {settings.home / key_store.KEY_FILE} up anew.")
+        print("A store elsewhere that was made with the old key needs its backup from now on, as S3LOGX_KEY.")
+    elif Sealer(settings.key).key_id != key_store.key_id(store.root):
+        print("Set S3LOGX_KEY to what is in S3LOGX_NEW_KEY.")
     print(f"The scopes have to be counted again: {_UPDATE}")
     return 0
 
 
-def _is_switched(settings: Settings, private: Path) -> bool:
-    """Whether an earlier call came as far as the switch."""
-    if (private / _PROGRESS).exists():
-        return True
-    return settings.new_key is not None and Sealer(settings.new_key).key_id == key_store.key_id(private)
+def _rotate(settings: Settings, store: TableStore) -> None:
+    private = store.root
+    if not (private / _PROGRESS).exists():  # else an earlier call came as far as the switch
+        if (settings.key is None) != (settings.new_key is None):
+            raise SettingsError(
+                "S3LOGX_KEY and S3LOGX_NEW_KEY are set together or not at all; without them key files are used"
+            )
+        if settings.key is not None and settings.key == settings.new_key:
+            raise SettingsError("S3LOGX_NEW_KEY is the key that the store has already, S3LOGX_KEY")
+        known = key_store.key_id(private)
+        if settings.new_key is None or Sealer(settings.new_key).key_id != known:
+            old = key_store.open_sealer(private, settings.home, settings.key, lambda text: None)
+            new = Sealer(settings.new_key or key_store.next_key(settings.home))
+            _make_epoch(store, old, new)
+            exchange(private)
+            sync_folder(private.parent)
+    _end_rotation(settings, private)
+
+
+def _end_rotation(settings: Settings, private: Path) -> None:
+    """What comes after the switch: the key file, and the old epoch's end. Raises MasterKeyError where the new key is not
+    at hand, and OSError."""
+    if settings.key is None:
+        # Puts the next key in the key file's place, if that has not happened yet.
+        key_store.open_sealer(private, settings.home, None, lambda text: None)
+    elif key_store.key_id(private) not in {Sealer(key).key_id for key in (settings.key, settings.new_key) if key}:
+        raise MasterKeyError(
+            f"{private} is under a new key already, and that is neither S3LOGX_KEY nor S3LOGX_NEW_KEY; set one of them to "
+            f"it. The tables under the old key are still in {next_epoch(private)}"
+        )
+    _remove(next_epoch(private))
+    (private / _PROGRESS).unlink(missing_ok=True)
+    sync_folder(private)
 
 
 def _make_epoch(store: TableStore, old: Sealer, new: Sealer) -> None:
     """Makes the daily tables of every date in `private.next`; those that an earlier call made of the same are kept."""
-    following = TableStore(_next(store.root))
+    following = TableStore(next_epoch(store.root))
     if key_store.key_id(following.root) != new.key_id:
-        shutil.rmtree(following.root, ignore_errors=True)  # of a rotation to a key that is gone
+        _remove(following.root)  # of a rotation to a key that is gone
     make_folder(following.root)
     key_store.begin_epoch(following.root, new)
     days = sorted({day for asset in _DAILY for day in store.partitions(asset, LOG_DATE)})
     for day in {day for asset in _DAILY for day in following.partitions(asset, LOG_DATE)} - set(days):
         for asset in _DAILY:
-            following.remove(asset, partition(day))
+            _remove(following.root / asset / _partition(day))
     done = _progress(following.root)
     with (following.root / _PROGRESS).open("a", encoding="utf-8") as progress:
         for number, day in enumerate(days, start=1):
             sources = {asset: _source(store, asset, day) for asset in _DAILY}
             if done.get(day) != sources:
                 _rekey_date(store, following, day, old, new)
-                progress.write(json.dumps([day, sources]) + "\n")
+                progress.write(f"\n{json.dumps([day, sources])}")
                 progress.flush()
             if number % 100 == 0 or number == len(days):
                 print(f"{number} of {len(days)} dates", file=sys.stderr)
         os.fsync(progress.fileno())
+    sync_folder(following.root)
 
 
 def _progress(folder: Path) -> dict[str, Any]:
-    """The sources of each date that is done. A last line that is cut off is of a date that is not."""
+    """The sources of each date that is done. A line that was cut off is of a date that is not."""
     done: dict[str, Any] = {}
-    try:
-        for line in (folder / _PROGRESS).read_text("utf-8").splitlines():
+    path = folder / _PROGRESS
+    for line in path.read_text("utf-8", "replace").splitlines() if path.exists() else ():
+        with suppress(ValueError):
             day, sources = json.loads(line)
             done[day] = sources
-    except (FileNotFoundError, ValueError):
-        pass
     return done
 
 
 def _source(store: TableStore, asset: str, day: str) -> list[int] | None:
     """What tells one file of a partition from the next."""
     try:
-        found = store.path(asset, partition(day)).stat()
+        found = store.path(asset, _partition(day)).stat()
     except FileNotFoundError:
         return None
     return [found.st_ino, found.st_size, found.st_mtime_ns]
@@ -156,11 +181,11 @@ def _source(store: TableStore, asset: str, day: str) -> list[int] | None:
 
 def _rekey_date(store: TableStore, following: TableStore, day: str, old: Sealer, new: Sealer) -> None:
     """Makes a date's tables under the new key, as far as there are any, as making them there would have."""
-    name = partition(day)
+    name = _partition(day)
     exchange: pa.Table | None = None
     versions: dict[str, tuple[str, str]] = {}  # of each asset before and after
     for asset in _DAILY:
-        following.remove(asset, name)
+        _remove(following.root / asset / name)
         found = store.read_whole(asset, name)
         if found is None:
             continue
@@ -195,32 +220,18 @@ def _renewed(inputs: Mapping[str, str], versions: Mapping[str, tuple[str, str]])
     }
 
 
-def _exchange(first: Path, second: Path) -> None:
-    """Exchanges two folders in one step (renameat2 with RENAME_EXCHANGE, Linux 3.15). Raises StoreError."""
-    try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except AttributeError:
-        raise StoreError(
-            "this system cannot exchange two folders in one step, which rotation takes; use Linux"
-        ) from None
-    paths = (os.fsencode(first), os.fsencode(second))
-    if rename(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE):
-        raise StoreError(f"{first} cannot be exchanged with {second}: {os.strerror(ctypes.get_errno())}")
-    sync_folder(first.parent)
+def _remove(folder: Path) -> None:
+    """Removes a folder if it is there. Raises OSError: tables under a key that was given up must not stay unnoticed."""
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
-def _end_rotation(settings: Settings, private: Path) -> None:
-    """What comes after the switch: the key file, and the old epoch's end."""
-    if settings.key is None:
-        # Puts the next key in the key file's place, if that has not happened yet.
-        key_store.open_sealer(private, settings.home, None, lambda text: None)
-    shutil.rmtree(_next(private), ignore_errors=True)
-    (private / _PROGRESS).unlink(missing_ok=True)
-    sync_folder(private)
-
-
-def _next(private: Path) -> Path:
-    return private.with_name(f"{private.name}.next")
+def _present_store(settings: Settings) -> TableStore:
+    """The store, which nobody makes by asking for its key. Raises MasterKeyError where there is none."""
+    private = settings.store / "private"
+    if not any(key_store.key_id(folder) for folder in (private, next_epoch(private))):
+        raise MasterKeyError(f"{private}/key_id is not there: the store has no tables yet, or lost it; see `check`")
+    return TableStore(private)
 
 
 def lookup(settings: Settings) -> int:
@@ -230,49 +241,73 @@ def lookup(settings: Settings) -> int:
         address = np.frombuffer(pack(text.strip()), np.uint8).reshape(1, 16)
     except (OSError, ValueError):
         raise SettingsError("the standard input does not begin with a line that is an address") from None
-    store, sealer = _opened(settings)
-    with store.in_use():
+    with _opened(settings) as (store, sealer):
         ip_index, network_index = (int(index[0]) for index in sealer.unpack_index(sealer.seal(address)))
         print(f"ip_index       {ip_index}\nnetwork_index  {network_index}")
-        for day in store.partitions("ip_indexes", LOG_DATE):
-            rows = store.read("ip_indexes", partition(day), columns=["ip_index", "request_count"])
-            for count in rows.filter(pc.equal(rows["ip_index"], ip_index))["request_count"].to_pylist():
-                print(f"{day}     {count} requests")
+        found = False
+        for day, rows in _rows_of(store, ip_index, "request_count"):
+            found = True
+            print(f"{day}     {rows[0]} requests")
+        if not found:
+            print("no stored date has a request from there")
     return 0
 
 
 def lookup_index(settings: Settings, ip_index: int) -> int:
     """Prints the address that an index stands for, which takes the key and a date on which it occurs."""
-    store, sealer = _opened(settings)
-    with store.in_use():
-        for day in reversed(store.partitions("ip_indexes", LOG_DATE)):
-            rows = store.read("ip_indexes", partition(day), columns=["ip_index", "sealed_ip"])
-            for sealed in rows.filter(pc.equal(rows["ip_index"], ip_index))["sealed_ip"].to_pylist():
-                print(unpack(sealer.unseal(np.frombuffer(sealed, np.uint8).reshape(1, 16))[0].tobytes()))
-                return 0
+    if not -(1 << 63) <= ip_index < 1 << 63:
+        raise SettingsError("--index must be an index as the tables have it: a signed number of 64 bits")
+    with _opened(settings) as (store, sealer):
+        for _, sealed in _rows_of(store, ip_index, "sealed_ip"):
+            print(unpack(sealer.unseal(np.frombuffer(sealed[0], np.uint8).reshape(1, 16))[0].tobytes()))
+            return 0
     raise StoreError("no date of ip_indexes has this index")
 
 
-def _opened(settings: Settings) -> tuple[TableStore, Sealer]:
-    private = settings.store / "private"
-    if key_store.key_id(private) is None:
-        raise MasterKeyError(f"{private} has no tables yet")
-    sealer = key_store.open_sealer(private, settings.home, settings.key, lambda text: None)
-    return TableStore(private), sealer
+def _rows_of(store: TableStore, ip_index: int, column: str) -> Iterator[tuple[str, list[Any]]]:
+    """The dates on which a requester occurs, ascending, each with what `column` of ip_indexes has of it."""
+    for day in store.partitions("ip_indexes", LOG_DATE):
+        found = store.read_whole("ip_indexes", _partition(day), columns=["ip_index", column])
+        if found is not None:
+            values = found[0].filter(pc.equal(found[0]["ip_index"], ip_index))[column].to_pylist()
+            if values:
+                yield day, values
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[tuple[TableStore, Sealer]]:
+    """The store and its sealer, which stay each other's meanwhile. Raises MasterKeyError, StoreBusyError."""
+    store = _present_store(settings)
+    with store.in_use():
+        yield store, key_store.open_sealer(store.root, settings.home, settings.key, lambda text: None)
 
 
 def destroy(settings: Settings, confirmed: str) -> int:
     """Destroys the key file for good. Raises SettingsError unless `confirmed` is the id of the store's key."""
-    private = settings.store / "private"
-    if confirmed != key_store.key_id(private):
-        raise SettingsError("--yes-destroy is not the id of the store's key; `key status` shows it. Nothing was done")
-    with TableStore(private).alone():
-        for path in key_store.destroy_key_files(settings.home):
-            print(f"destroyed {path}, on {date.today()}")  # noqa: DTZ011 a word to the person at the screen
+    store = _present_store(settings)
+    with store.alone():
+        known = key_store.key_id(store.root)
+        if confirmed != known:
+            raise SettingsError(
+                "--yes-destroy is not the id of the store's key; `key status` shows it. Nothing was done"
+            )
+        # Of a rotation that was not ended both keys go.
+        key_ids = {known, key_store.key_id(next_epoch(store.root))}
+        destroyed, spared = key_store.destroy_key_files(settings.home, key_ids)
+    for path in destroyed:
+        print(f"destroyed {path}, on {date.today()}")  # noqa: DTZ011 a word to the person at the screen
+    for path in spared:
+        print(f"left {path} alone: no table of this store is under its key")
     if settings.key is not None:
         print("S3LOGX_KEY is not in reach of this command: remove it from where it is set.")
+    elif not destroyed:
+        print(f"There was no key file of this store in {settings.home}.")
     print(
         "Copies of the key are not in reach either: backups, snapshots of the file system, other machines. Once all are "
         "gone, no index or sealed address can be turned back by anyone, and the store cannot be continued."
     )
     return 0
+
+
+def _partition(day: str) -> str:
+    return f"{LOG_DATE}={day}"

@@ -3,24 +3,29 @@
 The functions that run in them live here too, because a process imports the module of its function.
 """
 
+import io
 import multiprocessing
 import os
 import pickle
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from s3logx_assets import key_care
 from s3logx_assets.adapters import key_store
 from s3logx_assets.adapters.log_store import LocalLogStore
 from s3logx_assets.adapters.release_store import ReleaseStore
 from s3logx_assets.adapters.table_store import TableStore, replacing
 from s3logx_assets.core.errors import S3logxError
 from s3logx_assets.core.ledger import LogObject
+from s3logx_assets.settings import Settings
 
 T = TypeVar("T")
 
@@ -157,3 +162,34 @@ def try_key(private: Path, home: Path) -> str:
         return key_store.open_sealer(private, home, None, lambda text: None).key_id
     except S3logxError as error:
         return f"{type(error).__name__}: {error}"
+
+
+# What Python tells of before it happens (PEP 578): each change of the file system, and the look for the call that exchanges
+# two folders.
+_CHANGES = ("os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "ctypes.dlsym")
+
+
+def rotate_key(environment: dict[str, str], until: int, steps: Any = None) -> None:
+    """`key rotate`, killed (-9) before its change number `until` of the file system; puts all there were at the end."""
+    seen: list[str] = []
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _CHANGES or (event == "open" and arguments[2] & (os.O_CREAT | os.O_DIRECTORY)):
+            if len(seen) == until:
+                os.kill(os.getpid(), signal.SIGKILL)
+            seen.append(event)
+
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        settings = Settings.read(environment)
+        sys.addaudithook(hook)
+        key_care.rotate(settings)
+    if steps is not None:
+        steps.put(seen)
+
+
+def hold_store(root: Path, alone: bool, ready: Any) -> None:
+    """Has a store, alone or with others, until it is killed."""
+    store = TableStore(root)
+    with store.alone() if alone else store.in_use():
+        ready.set()
+        signal.pause()

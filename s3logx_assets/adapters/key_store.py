@@ -7,7 +7,7 @@ key does not belong here.
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from s3logx_assets.adapters.table_store import make_folder, sync_folder
@@ -42,6 +42,8 @@ def open_sealer(private: Path, home: Path, key: bytes | None, tell: Callable[[st
 def verify(private: Path, home: Path, key: bytes | None) -> str:
     """What `open_sealer` would do, in words, changing nothing. Raises MasterKeyError where it would."""
     known = _key_id(private)
+    if key is None and _next_fits(home, known):
+        return f"fits the store; the next run puts {home / NEXT_KEY_FILE} in the key file's place"
     if key is None and known is None and not (home / KEY_FILE).exists():
         return f"will be made on the first run: {home / KEY_FILE}"
     if key is None:
@@ -64,33 +66,53 @@ def key_id(private: Path) -> str | None:
     return None if found is None else found.decode("ascii", "replace")
 
 
+def key_file_id(home: Path) -> str | None:
+    """The id of the key in the key file, None where there is no whole one. Raises MasterKeyError."""
+    return _id_of(_read(home / KEY_FILE))
+
+
 def begin_epoch(private: Path, sealer: Sealer) -> None:
-    """Writes the key's id at a new `private`. Raises MasterKeyError."""
+    """Writes the key's id at a new `private`, or at one that this key began. Raises MasterKeyError."""
     _create(private / KEY_ID, sealer.key_id.encode())
+    if key_id(private) != sealer.key_id:
+        raise MasterKeyError(f"{private} was begun with another key; remove that folder")
 
 
 def _finish_rotation(home: Path, known: bytes | None) -> None:
     """A rotation that ended between the switch of the store and that of the key file ends here."""
-    following = _read(home / NEXT_KEY_FILE)
-    if known is None or following is None or len(following) != MASTER_KEY_BYTES:
+    if not _next_fits(home, known):
         return
-    if secrets.compare_digest(known, Sealer(following).key_id.encode()):
-        promote_next_key(home)
-
-
-def promote_next_key(home: Path) -> None:
-    """Puts the next key in the key file's place. Raises MasterKeyError."""
     try:
         os.rename(home / NEXT_KEY_FILE, home / KEY_FILE)
         sync_folder(home)
+    except FileNotFoundError:
+        return  # another process was first
     except OSError as error:
         raise MasterKeyError(f"{home / KEY_FILE} cannot be replaced: {error.strerror}") from None
 
 
-def destroy_key_files(home: Path) -> list[Path]:
-    """Overwrites and removes the key files; those that were there. Raises MasterKeyError."""
-    destroyed = []
+def _next_fits(home: Path, known: bytes | None) -> bool:
+    """Whether the next key is the store's already, though not in the key file's place."""
+    following = _id_of(_read(home / NEXT_KEY_FILE))
+    return known is not None and following is not None and secrets.compare_digest(known, following.encode())
+
+
+def _id_of(key: bytes | None) -> str | None:
+    return Sealer(key).key_id if key is not None and len(key) == MASTER_KEY_BYTES else None
+
+
+def destroy_key_files(home: Path, key_ids: Collection[str | None]) -> tuple[list[Path], list[Path]]:
+    """Overwrites and removes those key files whose key has one of these ids; and which were left alone, since their key
+    is another one. Raises MasterKeyError."""
+    destroyed: list[Path] = []
+    spared: list[Path] = []
     for path in (home / KEY_FILE, home / NEXT_KEY_FILE):
+        key = _read(path)
+        if key is None:
+            continue
+        if _id_of(key) is None or _id_of(key) not in key_ids:
+            spared.append(path)
+            continue
         try:
             with path.open("r+b") as stream:
                 stream.write(secrets.token_bytes(MASTER_KEY_BYTES))
@@ -99,11 +121,9 @@ def destroy_key_files(home: Path) -> list[Path]:
             path.unlink()
             sync_folder(home)
             destroyed.append(path)
-        except FileNotFoundError:
-            continue
         except OSError as error:
             raise MasterKeyError(f"{path} cannot be destroyed: {error.strerror}") from None
-    return destroyed
+    return destroyed, spared
 
 
 def _key_id(private: Path) -> bytes | None:

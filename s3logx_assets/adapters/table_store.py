@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from s3logx_assets.adapters.epochs import finish_exchange
 from s3logx_assets.core.errors import StoreBusyError, StoreError
 
 PART = "part-0"
@@ -161,26 +162,33 @@ class TableStore:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Keeps the store from being exchanged meanwhile; for all who read or write more than one table. Raises
-        StoreBusyError while it is."""
+        StoreBusyError while it is, StoreError where it cannot be locked."""
         with self._store_lock(fcntl.LOCK_SH, f"the key of {self.root} is being rotated; run again when that is done"):
             yield
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keeps everybody else out meanwhile. Raises StoreBusyError while the store is in use."""
+        """Keeps everybody else out meanwhile. Raises StoreBusyError while the store is in use, StoreError where it cannot
+        be locked."""
         with self._store_lock(fcntl.LOCK_EX, f"{self.root} is in use by a run; try again when it has ended"):
             yield
 
     @contextmanager
     def _store_lock(self, kind: int, why_not: str) -> Iterator[None]:
-        make_folder(self.root.parent)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        descriptor = os.open(self.root.with_name(f"{self.root.name}.lock"), flags, 0o600)
+        path = self.root.with_name(f"{self.root.name}.lock")
+        try:
+            make_folder(path.parent)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be opened: {error.strerror}") from None
         try:
             try:
                 fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+                finish_exchange(self.root)
             except BlockingIOError:
                 raise StoreBusyError(why_not) from None
+            except OSError as error:
+                raise StoreError(f"{self.root} cannot be locked: {error.strerror}") from None
             yield
         finally:
             os.close(descriptor)

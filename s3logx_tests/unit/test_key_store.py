@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from s3logx_assets.adapters import key_store
-from s3logx_assets.adapters.key_store import KEY_FILE, open_sealer, verify
+from s3logx_assets.adapters.key_store import KEY_FILE, NEXT_KEY_FILE, destroy_key_files, open_sealer, verify
 from s3logx_assets.core.errors import MasterKeyError, PermanentError
 from s3logx_assets.core.sealing import Sealer
 from s3logx_tests import processes
@@ -270,3 +270,101 @@ def test_a_full_disk_leaves_no_half_a_key(place: Place, function: str, monkeypat
 def test_a_check_of_a_new_place_makes_nothing(place: Place) -> None:
     assert verify(place.private, place.home, None) == f"will be made on the first run: {place.key_file}"
     assert not place.home.exists()
+
+
+def switched(place: Place) -> bytes:
+    """The next key, after a rotation that ended between the switch of the store and that of the key file."""
+    place.open()
+    following = key_store.next_key(place.home)
+    place.key_id.write_bytes(Sealer(following).key_id.encode())
+    return following
+
+
+def test_the_next_key_is_made_once_and_kept_like_the_key(place: Place) -> None:
+    place.open()
+    following = key_store.next_key(place.home)
+    assert key_store.next_key(place.home) == following
+    assert following != place.key_file.read_bytes()
+    assert mode(place.home / NEXT_KEY_FILE) == 0o600
+    assert verify(place.private, place.home, None) == "fits the store"
+    place.open()
+    assert (place.home / NEXT_KEY_FILE).read_bytes() == following
+
+
+def test_whoever_opens_a_store_that_was_switched_ends_the_rotation(place: Place) -> None:
+    following = switched(place)
+    before = place.state()
+    assert verify(place.private, place.home, None).startswith("fits the store; the next run puts ")
+    assert place.state() == before
+    assert place.open().key_id == Sealer(following).key_id
+    assert place.key_file.read_bytes() == following
+    assert not (place.home / NEXT_KEY_FILE).exists()
+
+
+def test_of_two_that_end_a_rotation_one_is_late(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    following = switched(place)
+    rename = os.rename
+
+    def twice(first: Path, second: Path) -> None:
+        rename(first, second)
+        rename(first, second)
+
+    monkeypatch.setattr(os, "rename", twice)
+    assert place.open().key_id == Sealer(following).key_id
+
+
+def test_a_key_file_that_cannot_be_replaced_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    switched(place)
+
+    def fail(*paths: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(MasterKeyError, match=r"s3logx[.]key cannot be replaced: Read-only file system"):
+        place.open()
+
+
+def test_an_epoch_is_not_begun_over_another_key_s(place: Place) -> None:
+    key_store.begin_epoch(place.private, Sealer(KEY))
+    key_store.begin_epoch(place.private, Sealer(KEY))
+    with pytest.raises(MasterKeyError, match="begun with another key"):
+        key_store.begin_epoch(place.private, Sealer(OTHER))
+    assert key_store.key_id(place.private) == Sealer(KEY).key_id
+
+
+def test_only_the_key_files_of_a_store_are_destroyed(place: Place) -> None:
+    place.open()
+    following = place.home / NEXT_KEY_FILE
+    following.write_bytes(OTHER)
+    own_id = key_store.key_file_id(place.home)
+    assert destroy_key_files(place.home, {None, "0" * 32}) == ([], [place.key_file, following])
+    os.link(place.key_file, place.home / "same")
+    key = place.key_file.read_bytes()
+    assert destroy_key_files(place.home, {own_id, None}) == ([place.key_file], [following])
+    assert (place.home / "same").read_bytes() != key  # overwritten before it was removed
+    assert following.read_bytes() == OTHER
+    assert key_store.key_file_id(place.home) is None
+    assert destroy_key_files(place.home, {Sealer(OTHER).key_id}) == ([following], [])
+    assert destroy_key_files(place.home, {own_id}) == ([], [])
+    assert "restore it from its backup" in place.refusal()
+
+
+@pytest.mark.parametrize("content", [b"", b"short", bytes(33)])
+def test_what_is_no_key_is_not_destroyed(place: Place, content: bytes) -> None:
+    place.home.mkdir()
+    place.key_file.write_bytes(content)
+    assert key_store.key_file_id(place.home) is None
+    assert destroy_key_files(place.home, {None, ""}) == ([], [place.key_file])
+    assert place.key_file.read_bytes() == content
+
+
+def test_a_key_file_that_cannot_be_destroyed_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.open()
+    own_id = key_store.key_file_id(place.home)
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(MasterKeyError, match=r"s3logx[.]key cannot be destroyed: Input/output error"):
+        destroy_key_files(place.home, {own_id})

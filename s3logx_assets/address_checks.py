@@ -10,8 +10,8 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s3logx_assets.adapters.table_store import TableStore
-from s3logx_assets.assets.daily import CheckOutcome, partition, record_of
+from s3logx_assets.adapters.table_store import TableStore, partition
+from s3logx_assets.assets.daily import CheckOutcome, record_of
 from s3logx_assets.core.regions import BOGON, UNDETERMINED, UNKNOWN, VPN
 from s3logx_assets.core.usage import INTERNAL, MISSING
 from s3logx_assets.metadata import markdown_table

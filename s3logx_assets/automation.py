@@ -17,16 +17,14 @@ from typing import Any
 import dagster as dg
 
 from s3logx_assets.adapters.log_store import LogStore
-from s3logx_assets.adapters.table_store import TableStore
+from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
 from s3logx_assets.assets.addresses import IP_REGIONS_ASSET, REGION_COORDINATES_ASSET
-from s3logx_assets.assets.daily import partition
 from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
 from s3logx_assets.assets.publish import publication
 from s3logx_assets.assets.summaries import plan, update_scopes
 from s3logx_assets.assets.usage import DAILY_USAGE_ASSET
 from s3logx_assets.core.errors import S3logxError, StoreError
 from s3logx_assets.core.ledger import listing_digest
-from s3logx_assets.partitions import LOG_DATE
 from s3logx_assets.resources import Rules
 from s3logx_assets.settings import Settings
 
@@ -70,7 +68,7 @@ def records_of_regions(store: TableStore, first: date, last: date) -> dict[date,
     for value in store.partitions(IP_REGIONS, LOG_DATE):
         if first.isoformat() <= value <= last.isoformat():
             with suppress(StoreError):
-                record = store.record(IP_REGIONS, f"{LOG_DATE}={value}")
+                record = store.record(IP_REGIONS, partition(value))
                 if record is not None:
                     records[date.fromisoformat(value)] = record
     return records

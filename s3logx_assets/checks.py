@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from s3logx_assets.adapters.extractor import contents
 from s3logx_assets.adapters.log_store import Listing, LogStore
-from s3logx_assets.adapters.table_store import TableStore
-from s3logx_assets.assets.daily import CheckOutcome, partition
+from s3logx_assets.adapters.table_store import TableStore, partition
+from s3logx_assets.assets.daily import CheckOutcome
 from s3logx_assets.core import ledger as ledgers
 from s3logx_assets.core.addresses import from_bytes
 from s3logx_assets.core.errors import LogFileError

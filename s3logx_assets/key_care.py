@@ -26,19 +26,17 @@ import pyarrow.compute as pc
 
 from s3logx_assets.adapters import key_store
 from s3logx_assets.adapters.epochs import exchange, next_epoch
-from s3logx_assets.adapters.scope_state import DIGESTS, LOG_DATE
-from s3logx_assets.adapters.table_store import TableStore, make_folder, sync_folder
+from s3logx_assets.adapters.scope_state import DIGESTS, UPDATE_COMMAND, serialized_groups
+from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, make_folder, partition, sync_folder
 from s3logx_assets.core.addresses import pack, unpack
 from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.errors import MasterKeyError, SettingsError, StoreError
 from s3logx_assets.core.rekeying import rekeyed_indexes, rekeyed_logs, rekeyed_regions, rekeyed_usage
+from s3logx_assets.core.schemas import DAILY_TABLES
 from s3logx_assets.core.sealing import Sealer
-from s3logx_assets.core.usage import content_digests
 from s3logx_assets.settings import Settings
 
-_DAILY = ("extracted_logs", "ip_indexes", "ip_regions", "region_coordinates", "daily_usage")
 _PROGRESS = "rotation.jsonl"
-_UPDATE = "dagster job execute -m s3logx_assets.definitions -j update_scopes"
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -95,7 +93,7 @@ def rotate(settings: Settings) -> int:
         print("A store elsewhere that was made with the old key needs its backup from now on, as S3LOGX_KEY.")
     elif Sealer(settings.key).key_id != key_store.key_id(store.root):
         print("Set S3LOGX_KEY to what is in S3LOGX_NEW_KEY.")
-    print(f"The scopes have to be counted again: {_UPDATE}")
+    print(f"The scopes have to be counted again: {UPDATE_COMMAND}")
     return 0
 
 
@@ -141,14 +139,14 @@ def _make_epoch(store: TableStore, old: Sealer, new: Sealer) -> None:
         _remove(following.root)  # of a rotation to a key that is gone
     make_folder(following.root)
     key_store.begin_epoch(following.root, new)
-    days = sorted({day for asset in _DAILY for day in store.partitions(asset, LOG_DATE)})
-    for day in {day for asset in _DAILY for day in following.partitions(asset, LOG_DATE)} - set(days):
-        for asset in _DAILY:
-            _remove(following.root / asset / _partition(day))
+    days = sorted({day for asset in DAILY_TABLES for day in store.partitions(asset, LOG_DATE)})
+    for day in {day for asset in DAILY_TABLES for day in following.partitions(asset, LOG_DATE)} - set(days):
+        for asset in DAILY_TABLES:
+            _remove(following.root / asset / partition(day))
     done = _progress(following.root)
     with (following.root / _PROGRESS).open("a", encoding="utf-8") as progress:
         for number, day in enumerate(days, start=1):
-            sources = {asset: _source(store, asset, day) for asset in _DAILY}
+            sources = {asset: _source(store, asset, day) for asset in DAILY_TABLES}
             if done.get(day) != sources:
                 _rekey_date(store, following, day, old, new)
                 progress.write(f"\n{json.dumps([day, sources])}")
@@ -173,7 +171,7 @@ def _progress(folder: Path) -> dict[str, Any]:
 def _source(store: TableStore, asset: str, day: str) -> list[int] | None:
     """What tells one file of a partition from the next."""
     try:
-        found = store.path(asset, _partition(day)).stat()
+        found = store.path(asset, partition(day)).stat()
     except FileNotFoundError:
         return None
     return [found.st_ino, found.st_size, found.st_mtime_ns]
@@ -181,10 +179,10 @@ def _source(store: TableStore, asset: str, day: str) -> list[int] | None:
 
 def _rekey_date(store: TableStore, following: TableStore, day: str, old: Sealer, new: Sealer) -> None:
     """Makes a date's tables under the new key, as far as there are any, as making them there would have."""
-    name = _partition(day)
+    name = partition(day)
     exchange: pa.Table | None = None
     versions: dict[str, tuple[str, str]] = {}  # of each asset before and after
-    for asset in _DAILY:
+    for asset in DAILY_TABLES:
         _remove(following.root / asset / name)
         found = store.read_whole(asset, name)
         if found is None:
@@ -202,8 +200,7 @@ def _rekey_date(store: TableStore, following: TableStore, day: str, old: Sealer,
                 raise StoreError(f"ip_indexes has no partition {day}, but {asset} has; materialise it first")
             table = (rekeyed_regions if asset == "ip_regions" else rekeyed_usage)(table, exchange)
         if asset == "daily_usage":
-            groups = [(dataset, event.isoformat(), digest) for dataset, event, digest in content_digests(table)]
-            sections = {DIGESTS: json.dumps(groups).encode()}
+            sections = {DIGESTS: serialized_groups(table)}
         versions[asset] = (record["data_version"], table_digest(table))
         record |= {"data_version": versions[asset][1]}
         if "inputs" in record:
@@ -267,7 +264,7 @@ def lookup_index(settings: Settings, ip_index: int) -> int:
 def _rows_of(store: TableStore, ip_index: int, column: str) -> Iterator[tuple[str, list[Any]]]:
     """The dates on which a requester occurs, ascending, each with what `column` of ip_indexes has of it."""
     for day in store.partitions("ip_indexes", LOG_DATE):
-        found = store.read_whole("ip_indexes", _partition(day), columns=["ip_index", column])
+        found = store.read_whole("ip_indexes", partition(day), columns=["ip_index", column])
         if found is not None:
             values = found[0].filter(pc.equal(found[0]["ip_index"], ip_index))[column].to_pylist()
             if values:
@@ -307,7 +304,3 @@ def destroy(settings: Settings, confirmed: str) -> int:
         "gone, no index or sealed address can be turned back by anyone, and the store cannot be continued."
     )
     return 0
-
-
-def _partition(day: str) -> str:
-    return f"{LOG_DATE}={day}"

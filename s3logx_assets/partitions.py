@@ -5,7 +5,6 @@ from datetime import date
 import dagster as dg
 
 SCOPES = dg.DynamicPartitionsDefinition(name="scope")
-LOG_DATE = "log_date"
 SCOPE = "scope"
 
 

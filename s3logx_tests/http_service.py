@@ -13,6 +13,16 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 
+class Clock:
+    """Seconds since 1970, at which answers are kept; they pass only where a test lets them."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @dataclass(frozen=True)
 class Asked:
     """A request as it came in; of a query each parameter's first value."""

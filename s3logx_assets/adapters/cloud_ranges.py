@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from s3logx_assets.adapters.live_ranges import PublishedList
 from s3logx_assets.adapters.table_store import replacing
+from s3logx_assets.core.addresses import from_column
 from s3logx_assets.core.digests import text_digest
 from s3logx_assets.core.regions import V4_FIRST, VPN, Claim, Layer, answers, ends, flatten, split_families
 
@@ -138,7 +139,7 @@ def _unpacked(table: pa.Table) -> CloudRanges:
     regions = table["region"].combine_chunks().dictionary_encode()
     labels = regions.dictionary.to_pylist()
     codes = regions.indices.cast(pa.int32()).fill_null(-1).to_numpy() + 1
-    starts = np.frombuffer(table["start"].combine_chunks().buffers()[1], np.uint8).reshape(-1, 16)
+    starts = from_column(table["start"])
     v4, v6 = split_families(starts, codes.astype(np.min_scalar_type(len(labels))))
     methods = ["vpn" if label == VPN else "cloud" for label in labels]
     metadata = table.schema.metadata

@@ -6,7 +6,6 @@ is not kept. API: https://ipinfo.io/developers/batch (the records that ipinfo.io
 """
 
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -21,7 +20,7 @@ from s3logx_assets.adapters.geolocation import Attribution, EmbeddedGeolocator, 
 from s3logx_assets.adapters.http import HttpClient, parsed
 from s3logx_assets.adapters.live_ranges import LiveRanges
 from s3logx_assets.adapters.lookup_cache import SealedLookupCache
-from s3logx_assets.core.addresses import AddressBlock, is_v4
+from s3logx_assets.core.addresses import AddressBlock, unpack
 from s3logx_assets.core.digests import text_digest
 from s3logx_assets.core.errors import ServiceError, ServiceUnavailable
 from s3logx_assets.core.region_names import Region, Subdivision, clean, spelling_among
@@ -205,9 +204,7 @@ class IpinfoGeolocator(EmbeddedGeolocator):
 
 def _texts(addresses: AddressBlock) -> Iterator[str]:
     """The addresses (n, 16) as text, as RFC 5952 wants it."""
-    for four, address in zip(is_v4(addresses).tolist(), addresses, strict=True):
-        raw = address.tobytes()
-        yield socket.inet_ntop(socket.AF_INET, raw[12:]) if four else socket.inet_ntop(socket.AF_INET6, raw)
+    return (unpack(address.tobytes()) for address in addresses)
 
 
 def _kept_place(answer: Any) -> Place | None:

@@ -6,7 +6,6 @@ is damaged or another key's is made anew, and one that cannot be used at all is 
 and what an answer means, does not belong here.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -17,7 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from s3logx_assets.adapters.table_store import make_folder
+from s3logx_assets.adapters.table_store import locked, make_folder
 from s3logx_assets.core.sealing import Sealer
 
 Key = TypeVar("Key", int, str)
@@ -131,12 +130,8 @@ class LookupCache(Generic[Key]):
     def _locked(self) -> Iterator[None]:
         """Keeps all others out, so that a damaged file can be replaced. Raises OSError."""
         make_folder(self._path.parent)
-        descriptor = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with locked(self._path.with_suffix(".lock")):
             yield
-        finally:
-            os.close(descriptor)
 
 
 class SealedLookupCache(LookupCache[int]):

@@ -15,7 +15,6 @@ All of it can be deleted; what is damaged, or of another format, is made anew. W
 """
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
@@ -40,7 +39,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from s3logx_assets.adapters.table_store import make_folder, replacing
+from s3logx_assets.adapters.table_store import locked, make_folder, replacing
 from s3logx_assets.core.errors import SettingsError
 from s3logx_assets.core.mapping_entries import (
     ENTRIES,
@@ -166,14 +165,10 @@ def _checksum(file: BinaryIO, facts: object) -> int:
 def _alone(cache: Path) -> Iterator[None]:
     """Waits until no other process compiles in the folder, and clears away what dead ones left."""
     make_folder(cache)
-    descriptor = os.open(cache / ".mapping.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with locked(cache / ".mapping.lock"):
         for left in cache.glob(f"{_RUNS}*"):
             shutil.rmtree(left, ignore_errors=True)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _compile(runs: Iterable[pa.Table], compiled: Path, each: bool) -> None:

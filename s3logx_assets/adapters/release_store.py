@@ -8,14 +8,12 @@ time: a lock on the folder of releases sees to that. What a release holds, and w
 belong here. Public files and folders have the permissions that the user's umask gives them.
 """
 
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
-from s3logx_assets.adapters.table_store import make_folder, sync_folder
+from s3logx_assets.adapters.table_store import locked, make_folder, sync_folder
 from s3logx_assets.core.errors import StoreError
 
 _TEMPORARY = ".writing-"
@@ -44,7 +42,7 @@ class ReleaseStore:
             for folder in (self.root, release.parent):
                 folder.mkdir(exist_ok=True)
                 sync_folder(folder.parent)
-            with _locked(release.parent):
+            with locked(release.parent):
                 self._sweep()
                 if not release.is_dir():
                     self._write(release, files)
@@ -83,14 +81,3 @@ class ReleaseStore:
         link.symlink_to(Path("releases") / release_id)
         link.rename(self.latest)
         sync_folder(self.root)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Waits for the folder's lock, and holds it. A process that dies gives it back."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -14,21 +14,23 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
-from s3logx_assets.adapters.table_store import TableStore, replacing
+from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition, replacing
 from s3logx_assets.core.digests import text_digest
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.core.scope_versions import Group, Version
+from s3logx_assets.core.usage import content_digests
 
 DAILY_USAGE = "daily_usage"
 # The section of a daily usage with its groups: [dataset, event date, digest of the rows] each.
 DIGESTS = "digests"
-LOG_DATE = "log_date"
 COUNTED = "summarised_usage"
 _NEWS = ".usage_news"
+UPDATE_COMMAND = "dagster job execute -m s3logx_assets.definitions -j update_scopes"
 
 
 @dataclass(frozen=True)
@@ -71,21 +73,27 @@ def changed_days(store: TableStore, state: State) -> list[str]:
     """The log dates whose daily usage is not the one that was counted, those that are gone among them; ascending."""
     days = {*store.partitions(DAILY_USAGE, LOG_DATE), *store.partitions(COUNTED, LOG_DATE), *state.days}
     return sorted(
-        day for day in days if day not in state.days or not store.is_same(DAILY_USAGE, COUNTED, _partition(day))
+        day for day in days if day not in state.days or not store.is_same(DAILY_USAGE, COUNTED, partition(day))
     )
+
+
+def serialized_groups(usage: pa.Table) -> bytes:
+    """The section DIGESTS of DAILY_USAGE rows, which `groups` reads."""
+    found = [(dataset, event_date.isoformat(), digest) for dataset, event_date, digest in content_digests(usage)]
+    return json.dumps(found).encode()
 
 
 def groups(store: TableStore, asset: str, day: str) -> list[tuple[str, Group]]:
     """The groups of a date's usage, each with the date; none where there is no such file."""
-    if not store.path(asset, _partition(day)).is_file():
+    if not store.path(asset, partition(day)).is_file():
         return []
-    found: list[list[Any]] = json.loads(store.section(asset, _partition(day), DIGESTS))
+    found: list[list[Any]] = json.loads(store.section(asset, partition(day), DIGESTS))
     return [(day, (dataset, event_date, digest)) for dataset, event_date, digest in found]
 
 
 def version(store: TableStore, asset: str, day: str) -> str | None:
     """The data version of a date's usage, None where there is no such file."""
-    record = store.record(asset, _partition(day))
+    record = store.record(asset, partition(day))
     return None if record is None else str(record["data_version"])
 
 
@@ -123,9 +131,10 @@ class HeldUsage:
         """The groups of a date as the scopes counted them."""
         return groups(self.store, COUNTED, day)
 
-    def is_known(self, day: str) -> bool:
-        """Whether what the scopes counted of a date is what is held, so that it can be taken off them again."""
-        return version(self.store, COUNTED, day) == self.state.days.get(day)
+    @cached_property
+    def is_known(self) -> bool:
+        """Whether what the scopes counted of the news is what is held, so that it can be taken off them again."""
+        return all(version(self.store, COUNTED, day) == self.state.days.get(day) for day in self.news)
 
     def settle(self, scopes: Mapping[str, Version], types: str) -> None:
         """What is held has now been counted, by these asset types, which gave the scopes these versions. Raises
@@ -136,12 +145,12 @@ class HeldUsage:
         write_state(self.store, State(days, scopes, types))
         for day, present in self.news.items():
             if present is None:
-                self.store.remove(COUNTED, _partition(day))
+                self.store.remove(COUNTED, partition(day))
             else:
-                self.store.move(_NEWS, COUNTED, _partition(day))
+                self.store.move(_NEWS, COUNTED, partition(day))
 
     def _read(self, asset: str, day: str) -> pa.Table:
-        return self.store.read(asset, _partition(day), encoded=("dataset", "asset_path", "region"))
+        return self.store.read(asset, partition(day), encoded=("dataset", "asset_path", "region"))
 
 
 @contextmanager
@@ -153,12 +162,8 @@ def held_usage(store: TableStore) -> Iterator[HeldUsage]:
             state = read_state(store)
             days = changed_days(store, state)
             for day in days:
-                if store.path(DAILY_USAGE, _partition(day)).is_file():
-                    store.hold(DAILY_USAGE, _NEWS, _partition(day))
+                if store.path(DAILY_USAGE, partition(day)).is_file():
+                    store.hold(DAILY_USAGE, _NEWS, partition(day))
             yield HeldUsage(store, state, {day: version(store, _NEWS, day) for day in days})
         finally:
             shutil.rmtree(store.root / _NEWS, ignore_errors=True)
-
-
-def _partition(day: str) -> str:
-    return f"{LOG_DATE}={day}"

@@ -18,6 +18,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +29,7 @@ from s3logx_assets.adapters.epochs import finish_exchange
 from s3logx_assets.core.errors import StoreBusyError, StoreError
 
 PART = "part-0"
+LOG_DATE = "log_date"
 _RECORD = b"s3logx"
 _SECTIONS = b"s3logx.sections"
 _TEMPORARY = ".writing-"
@@ -35,6 +37,11 @@ _ROWS_PER_GROUP = 1 << 20
 _ROWS_IN_MEMORY = 1 << 18
 # Wide enough that the sorted keys of a row group stay in one dictionary.
 _DICTIONARY_BYTES = 1 << 26
+
+
+def partition(day: date | str) -> str:
+    """The folder name of a log date, given as a date or as YYYY-MM-DD."""
+    return f"{LOG_DATE}={day}"
 
 
 class TableStore:
@@ -198,12 +205,8 @@ class TableStore:
         """Waits until no one else works on an asset, and keeps others from it meanwhile; ends with the process."""
         folder = self.root / asset
         make_folder(folder)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with locked(folder):
             yield
-        finally:
-            os.close(descriptor)
 
     @contextmanager
     def _opened(
@@ -306,6 +309,19 @@ def _locked_file(path: Path) -> tuple[Path, int]:
         if os.fstat(descriptor).st_nlink:
             return temporary, descriptor
         os.close(descriptor)  # a sweep came between making and locking
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Waits for the lock of a folder, or of a file that is made for it, and holds it. A process that dies gives it back.
+    Raises OSError."""
+    flags = os.O_RDONLY | os.O_DIRECTORY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:

@@ -13,21 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s3logx_assets import address_checks
-from s3logx_assets.assets.daily import CheckOutcome, DailyAsset, Made, Tools, inputs_of, partition, store_table
-from s3logx_assets.core.addresses import AddressBlock
+from s3logx_assets.adapters.table_store import LOG_DATE, partition
+from s3logx_assets.assets.daily import CheckOutcome, DailyAsset, Made, Tools, inputs_of, store_table
+from s3logx_assets.core.addresses import from_column
 from s3logx_assets.core.regions import UNDETERMINED
 from s3logx_assets.core.requesters import by_label, clouds, count_distinct, countries
 from s3logx_assets.core.schemas import IP_INDEXES, IP_REGIONS
 from s3logx_assets.metadata import markdown_table
-from s3logx_assets.partitions import LOG_DATE
 
 _SHOWN = 10
-
-
-def _block(sealed: pa.ChunkedArray) -> AddressBlock:
-    """A fixed_size_binary[16] column without nulls as (n, 16) bytes."""
-    array = sealed.combine_chunks()
-    return np.frombuffer(array.buffers()[1], np.uint8).reshape(-1, 16)[array.offset : array.offset + len(array)]
 
 
 def _ip_indexes(tools: Tools, day: date) -> Made:
@@ -35,7 +29,7 @@ def _ip_indexes(tools: Tools, day: date) -> Made:
     sealed = tools.private_store.read("extracted_logs", partition(day), columns=["sealed_ip"])["sealed_ip"]
     counted = pc.value_counts(sealed.drop_null()).field
     values, counts = counted(0), counted(1)
-    blocks = _block(pa.chunked_array([values], pa.binary(16)))
+    blocks = from_column(values)
     indexes, networks = tools.sealer.unpack_index(blocks)
     table = pa.table([pa.array(indexes), pa.array(networks), values, counts], schema=IP_INDEXES)
     table = table.take(pa.array(np.argsort(indexes)))
@@ -55,7 +49,7 @@ def _newcomers(tools: Tools, day: date, indexes: pa.Table) -> dict[str, int]:
 def _ip_regions(tools: Tools, day: date) -> Made:
     inputs = inputs_of(tools.private_store, day, "ip_indexes")
     indexes = tools.private_store.read("ip_indexes", partition(day))
-    found = tools.geolocator.regions(tools.sealer.unseal(_block(indexes["sealed_ip"])))
+    found = tools.geolocator.regions(tools.sealer.unseal(from_column(indexes["sealed_ip"])))
     columns = [indexes["ip_index"], *(found[name] for name in ("region", "method", "subdivision"))]
     table = pa.table(columns, schema=IP_REGIONS)
     source = tools.geolocator.data_version

@@ -17,13 +17,12 @@ import pyarrow as pa
 
 from s3logx_assets.adapters.geolocation import Geolocator
 from s3logx_assets.adapters.log_store import LogStore
-from s3logx_assets.adapters.table_store import TableStore
+from s3logx_assets.adapters.table_store import TableStore, partition
 from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.errors import S3logxError, StoreError, TransientError
 from s3logx_assets.core.requesters import History, Indexes
 from s3logx_assets.core.sealing import Sealer
 from s3logx_assets.metadata import table_metadata
-from s3logx_assets.partitions import LOG_DATE
 from s3logx_assets.resources import Keyring, Rules
 
 _SHOWN = 20
@@ -114,11 +113,6 @@ def inputs_of(store: TableStore, day: date, *assets: str) -> dict[str, str]:
                     f"{asset} of {day} was made from other {source} than the present; materialise it again"
                 )
     return versions
-
-
-def partition(day: date | str) -> str:
-    """The folder name of a log date, given as a date or as YYYY-MM-DD."""
-    return f"{LOG_DATE}={day}"
 
 
 def store_table(

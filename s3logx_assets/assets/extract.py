@@ -11,8 +11,8 @@ import pyarrow as pa
 from s3logx_assets import checks
 from s3logx_assets.adapters.extractor import ExtractedDate
 from s3logx_assets.adapters.log_store import Listing
-from s3logx_assets.adapters.table_store import TableStore
-from s3logx_assets.assets.daily import CheckOutcome, DailyAsset, Made, Tools, partition
+from s3logx_assets.adapters.table_store import TableStore, partition
+from s3logx_assets.assets.daily import CheckOutcome, DailyAsset, Made, Tools
 from s3logx_assets.core import ledger as ledgers
 from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.errors import ConservationError, S3logxError, ShrinkError

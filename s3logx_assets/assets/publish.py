@@ -15,21 +15,20 @@ import pyarrow.compute as pc
 
 from s3logx_assets.adapters.geolocation import Geolocator
 from s3logx_assets.adapters.release_store import ReleaseStore
-from s3logx_assets.adapters.scope_state import DAILY_USAGE, HeldUsage, held_usage
-from s3logx_assets.adapters.table_store import TableStore
-from s3logx_assets.assets.daily import inputs_of, partition
+from s3logx_assets.adapters.scope_state import DAILY_USAGE, UPDATE_COMMAND, HeldUsage, held_usage
+from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
+from s3logx_assets.assets.daily import inputs_of
 from s3logx_assets.assets.summaries import SUMMARIES, present_cutoff, read_scope, true_versions
 from s3logx_assets.core import public_tables, report
 from s3logx_assets.core.errors import ReleaseError, StoreError
 from s3logx_assets.core.public_tables import Published
+from s3logx_assets.core.schemas import DAILY_TABLES
 from s3logx_assets.core.scopes import ARCHIVE
 from s3logx_assets.core.summaries import ScopeTables, SplitTables, added_up, by_type_per_week, summarise, totals
 from s3logx_assets.metadata import markdown_table
-from s3logx_assets.partitions import LOG_DATE, SCOPE
+from s3logx_assets.partitions import SCOPE
 from s3logx_assets.resources import Rules
 
-_CHAIN = ("extracted_logs", "ip_indexes", "ip_regions", "region_coordinates", "daily_usage")
-_UPDATE = "dagster job execute -m s3logx_assets.definitions -j update_scopes"
 _SHOWN = 3
 
 
@@ -42,14 +41,17 @@ class Release:
     files: Mapping[str, bytes]
     datasets: Mapping[str, Published]
     archive: Published
+    dates_of_another_rule: int
 
 
 @dataclass(frozen=True)
 class ExactScopes:
-    """The exact tables of every scope, which belong together, and the last event date that counts."""
+    """The exact tables of every scope, which belong together, the last event date that counts, and the log dates that were
+    divided by another dataset rule than the present one."""
 
     tables: Mapping[str, SplitTables]
     cutoff: date
+    dates_of_another_rule: list[str]
 
 
 def consistent_scopes(usage: HeldUsage, rules: Rules) -> ExactScopes:
@@ -60,11 +62,11 @@ def consistent_scopes(usage: HeldUsage, rules: Rules) -> ExactScopes:
         raise ReleaseError("there is nothing to publish yet; materialise the daily assets first")
     for day in store.partitions("extracted_logs", LOG_DATE):
         try:
-            inputs_of(store, date.fromisoformat(day), *_CHAIN)
+            inputs_of(store, date.fromisoformat(day), *DAILY_TABLES)
         except StoreError as error:
             raise ReleaseError(
                 f"{error}: dagster asset materialize -m s3logx_assets.definitions "
-                f"--select {','.join(_CHAIN)} --partition-range {day}...{day}"
+                f"--select {','.join(DAILY_TABLES)} --partition-range {day}...{day}"
             ) from None
     others = dates_of_another_rule(store, rules)
     if others and rules.settings.dataset_mapping is None:  # a mapping grows; not every entry concerns every date
@@ -78,8 +80,8 @@ def consistent_scopes(usage: HeldUsage, rules: Rules) -> ExactScopes:
     if len(found) < len(tables) or vanished:
         names = sorted({*tables, *vanished} - set(found))
         shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-        raise ReleaseError(f"{len(names)} scopes are out of date ({shown}); update them first: {_UPDATE}")
-    return ExactScopes(found, cutoff)
+        raise ReleaseError(f"{len(names)} scopes are out of date ({shown}); update them first: {UPDATE_COMMAND}")
+    return ExactScopes(found, cutoff, others)
 
 
 def dates_of_another_rule(store: TableStore, rules: Rules) -> list[str]:
@@ -140,7 +142,7 @@ def build_release(store: TableStore, rules: Rules, geolocator: Geolocator) -> Re
         data_licence="The figures are the archive's own.",
     ).encode()
     digest = _digest(files)
-    return Release(f"{exact.cutoff}-{digest[:12]}", digest, files, published, archive)
+    return Release(f"{exact.cutoff}-{digest[:12]}", digest, files, published, archive, len(exact.dates_of_another_rule))
 
 
 def _scope_files(scope: str, tables: ScopeTables, rules: Rules) -> dict[str, bytes]:
@@ -197,7 +199,7 @@ def publication(
             "release": release.release_id,
             "report": dg.MetadataValue.path(str(folder / "index.html")),
             "datasets": len(release.datasets),
-            "dates_of_another_dataset_rule": len(dates_of_another_rule(private_store, rules)),
+            "dates_of_another_dataset_rule": release.dates_of_another_rule,
             "files": len(release.files),
             "bytes": sum(map(len, release.files.values())),
             "archive": dg.MetadataValue.md(figures),

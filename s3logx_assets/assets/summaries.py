@@ -27,8 +27,7 @@ from s3logx_assets.adapters.scope_state import (
     held_usage,
     read_state,
 )
-from s3logx_assets.adapters.table_store import PART, TableStore
-from s3logx_assets.assets.daily import partition
+from s3logx_assets.adapters.table_store import LOG_DATE, PART, TableStore, partition
 from s3logx_assets.assets.scope_metadata import summary_metadata, totals_metadata
 from s3logx_assets.core.concurrency import mapped
 from s3logx_assets.core.digests import text_digest
@@ -47,7 +46,7 @@ from s3logx_assets.core.summaries import (
     totals,
     unflattened,
 )
-from s3logx_assets.partitions import LOG_DATE, SCOPE, SCOPES
+from s3logx_assets.partitions import SCOPE, SCOPES
 from s3logx_assets.resources import Rules
 
 SUMMARIES, TOTALS = "summaries", "totals"
@@ -87,7 +86,7 @@ def plan(store: TableStore, rules: Rules) -> Plan:
 def plan_of(usage: HeldUsage, rules: Rules) -> Plan:
     """The same for usage that is held."""
     versions = None
-    if all(usage.is_known(day) for day in usage.news):
+    if usage.is_known:
         gone = chain.from_iterable(map(usage.counted_groups, usage.news))
         new = chain.from_iterable(map(usage.present_groups, usage.news))
         versions = exchanged(usage.state.scopes, gone, new)
@@ -189,12 +188,12 @@ def bring_up_to_date(usage: HeldUsage, rules: Rules, found: Plan) -> Iterator[St
 def _added(usage: HeldUsage, rules: Rules, found: Plan) -> Iterator[tuple[str, Stored | None]]:
     """Each stale scope as it is with the news, or None where the news cannot be added to it."""
     state, types, workers = usage.state, rules.asset_types, rules.settings.workers
-    possible = state.types == types.digest and all(usage.is_known(day) for day in usage.news)
+    possible = state.types == types.digest and usage.is_known
     if not state.scopes or not possible:
         yield from ((scope, None) for scope in found.stale)
         return
     news = _news(usage, rules, found.stale)
-    changes = {scope: _Change.of(state.scopes.get(scope), found.versions[scope], news) for scope in found.stale}
+    changes = {scope: _Change.of(state.scopes.get(scope), found.versions[scope]) for scope in found.stale}
     read = mapped(lambda scope: changes[scope].read(usage.store, rules, scope), found.stale, workers)
     before = dict(zip(found.stale, read, strict=True))
     kept = {scope: (changes[scope], tables) for scope, tables in before.items() if tables is not None}
@@ -245,8 +244,8 @@ class _Change(NamedTuple):
     possible: bool
 
     @staticmethod
-    def of(counted: Version | None, version: Version, news: Iterable[str]) -> "_Change":
-        """From what was counted to `version`, with news in these log months."""
+    def of(counted: Version | None, version: Version) -> "_Change":
+        """From what was counted to `version`."""
         before = counted or Version("", NOTHING, NOTHING)
         rolled = version.month > before.month
         return _Change(before, rolled, before.earlier != version.earlier, version.month >= before.month)
@@ -268,11 +267,11 @@ def _news(usage: HeldUsage, rules: Rules, scopes: Collection[str]) -> dict[str, 
     for month, days in groupby(usage.news, month_of):
         changed = list(days)
         new = map(usage.present, (day for day in changed if usage.news[day] is not None))
-        old = map(usage.counted, (day for day in changed if day in usage.state.days))
-        terms = [(1, summarise(new, scopes, types, workers)), (-1, summarise(old, scopes, types, workers))]
-        news[month] = (
-            terms[0][1] if not any(day in usage.state.days for day in changed) else added_up(terms, types, whole=False)
-        )
+        news[month] = summarise(new, scopes, types, workers)
+        old = [day for day in changed if day in usage.state.days]
+        if old:
+            before = summarise(map(usage.counted, old), scopes, types, workers)
+            news[month] = added_up([(1, news[month]), (-1, before)], types, whole=False)
     return news
 
 

@@ -1,12 +1,12 @@
 """`daily_usage`: the exact private counts of a date per dataset, asset, event date, region and requester."""
 
-import json
 from datetime import date
 
 import dagster as dg
 
-from s3logx_assets.adapters.scope_state import DAILY_USAGE, DIGESTS
-from s3logx_assets.assets.daily import DailyAsset, Made, Tools, inputs_of, partition, store_table
+from s3logx_assets.adapters.scope_state import DAILY_USAGE, DIGESTS, serialized_groups
+from s3logx_assets.adapters.table_store import partition
+from s3logx_assets.assets.daily import DailyAsset, Made, Tools, inputs_of, store_table
 from s3logx_assets.core import usage
 
 KEY = DAILY_USAGE
@@ -18,7 +18,6 @@ def _daily_usage(tools: Tools, day: date) -> Made:
     inputs = inputs_of(store, day, "extracted_logs", "ip_indexes", "ip_regions")
     rows, indexes, regions = (store.read(asset, partition(day)) for asset in inputs)
     table = usage.daily_usage(rows, indexes, regions, tools.rules.dataset_rule)
-    groups = [(dataset, event_date.isoformat(), digest) for dataset, event_date, digest in usage.content_digests(table)]
     archive = table["in_archive"].to_numpy()  # the rows that count what was extracted, once
     sums = {name: int(table[column].to_numpy()[archive].sum()) for name, column in _SUMS.items()}
     return store_table(
@@ -28,7 +27,7 @@ def _daily_usage(tools: Tools, day: date) -> Made:
         table,
         {**inputs, "dataset_rule": tools.rules.dataset_rule.digest},
         {**sums, "datasets": len(table["dataset"].unique())},
-        {DIGESTS: json.dumps(groups).encode()},
+        {DIGESTS: serialized_groups(table)},
     )
 
 

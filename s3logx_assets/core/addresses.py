@@ -9,8 +9,10 @@ import ipaddress
 import re
 import socket
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from s3logx_assets.core.errors import SettingsError
@@ -42,6 +44,24 @@ def pack_all(texts: Sequence[str]) -> AddressBlock:
 def from_bytes(addresses: Sequence[bytes]) -> AddressBlock:
     """The address block of 16-byte strings."""
     return np.frombuffer(b"".join(addresses), dtype=np.uint8).reshape(-1, 16)
+
+
+def from_column(column: pa.Array | pa.ChunkedArray) -> AddressBlock:
+    """The block (n, 16) that a fixed_size_binary[16] column without nulls holds."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not len(array):
+        return np.zeros((0, 16), np.uint8)
+    return np.frombuffer(array.buffers()[1], np.uint8).reshape(-1, 16)[array.offset : array.offset + len(array)]
+
+
+def to_column(values: AddressBlock, codes: NDArray[np.integer[Any]]) -> pa.FixedSizeBinaryArray:
+    """values[codes] as fixed_size_binary[16]; null where the code is -1."""
+    present = codes >= 0
+    padded = np.vstack([values, np.zeros((1, 16), np.uint8)])  # -1 takes the zeros
+    validity = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little").tobytes())
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(16), len(codes), [validity, pa.py_buffer(padded[codes].tobytes())]
+    )
 
 
 def is_v4(addresses: AddressBlock) -> NDArray[np.bool_]:

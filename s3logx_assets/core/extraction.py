@@ -16,7 +16,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from s3logx_assets.core import addresses
-from s3logx_assets.core.addresses import AddressBlock
+from s3logx_assets.core.addresses import AddressBlock, to_column
 from s3logx_assets.core.errors import ConservationError
 from s3logx_assets.core.schemas import EXTRACTED_LOGS
 
@@ -207,7 +207,7 @@ def to_table(rows: DateRows, seal: Callable[[AddressBlock], AddressBlock]) -> pa
         pa.array(rows.bytes_sent[permutation]),
         pa.array(size, mask=size < 0),
         pa.array(rows.status[permutation]),
-        _fixed_size_binary(sealed, address),
+        to_column(sealed, address),
     ]
     return pa.table(columns, schema=EXTRACTED_LOGS)
 
@@ -242,14 +242,4 @@ def _others(rows: DateRows, sealed: AddressBlock, among: NDArray[np.int64]) -> t
         size,
         size < 0,
         rows.bytes_sent[among],
-    )
-
-
-def _fixed_size_binary(values: AddressBlock, codes: NDArray[np.int32]) -> pa.FixedSizeBinaryArray:
-    """values[codes] as fixed_size_binary[16]; null where the code is -1."""
-    present = codes >= 0
-    padded = np.vstack([values, np.zeros((1, 16), np.uint8)])  # -1 takes the zeros
-    validity = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little").tobytes())
-    return pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(16), len(codes), [validity, pa.py_buffer(padded[codes].tobytes())]
     )

@@ -24,10 +24,25 @@ def ranked(values: pa.Array | pa.ChunkedArray) -> tuple[Codes, pa.Array]:
     hold values that no code refers to where a dictionary did.
     """
     codes, distinct = coded(values)
-    order = pc.array_sort_indices(distinct).to_numpy()
+    rank, order = ranks(distinct)
+    return rank[codes], distinct.take(pa.array(order))
+
+
+def ranks(distinct: pa.Array) -> tuple[Codes, Codes]:
+    """The place of each of (n,) distinct values among them all, sorted, and which value stands at each place."""
+    order = pc.array_sort_indices(distinct).to_numpy().astype(np.int64)
     rank = np.empty(order.size, np.int64)
     rank[order] = np.arange(order.size)
-    return rank[codes], distinct.take(pa.array(order))
+    return rank, order
+
+
+def among(wanted: Codes, known: Codes) -> npt.NDArray[np.bool_]:
+    """Which of `wanted` (n,) are in `known`, which ascends."""
+    if not known.size:
+        return np.zeros(wanted.size, bool)
+    place = np.searchsorted(known, wanted)
+    place[place == known.size] = 0
+    return np.asarray(known[place] == wanted)
 
 
 def coded(values: pa.Array | pa.ChunkedArray) -> tuple[Codes, pa.Array]:

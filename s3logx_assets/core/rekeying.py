@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from s3logx_assets.core.addresses import AddressBlock
+from s3logx_assets.core.addresses import AddressBlock, from_column, to_column
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.core.grouping import coded
 from s3logx_assets.core.schemas import DAILY_USAGE, EXTRACTED_LOGS, IP_INDEXES, IP_REGIONS
@@ -21,26 +21,23 @@ def rekeyed_logs(rows: pa.Table, old: Sealer, new: Sealer) -> pa.Table:
     """EXTRACTED_LOGS under the new key. Only rows alike in all but the address can change places."""
     sealed = rows["sealed_ip"].combine_chunks()
     encoded = sealed.dictionary_encode()
-    blocks = _resealed(_blocks(encoded.dictionary), old, new)
-    codes = pc.fill_null(encoded.indices, len(blocks)).to_numpy().astype(np.int64)
+    blocks = _resealed(encoded.dictionary, old, new)
+    codes = pc.fill_null(encoded.indices, -1).to_numpy()
     order_of_block = np.lexsort(blocks.view(">u8").T[::-1]) if len(blocks) else np.zeros(0, np.int64)
     rank = np.empty(len(blocks) + 1, np.int64)
     rank[order_of_block] = np.arange(len(blocks))
-    rank[len(blocks)] = len(blocks)  # no address is the greatest
+    rank[-1] = len(blocks)  # no address is the greatest
     order = np.lexsort((rank[codes], _runs(rows.drop_columns(["sealed_ip"]))))
-    fresh = pa.array([block.tobytes() for block in blocks], pa.binary(16))
-    taken = codes[order]
-    addresses = fresh.take(pa.array(taken, mask=taken == len(blocks)))
     columns = [rows[name].take(pa.array(order)) for name in EXTRACTED_LOGS.names[:-1]]
-    return pa.table([*columns, addresses], schema=EXTRACTED_LOGS)
+    return pa.table([*columns, to_column(blocks, codes[order])], schema=EXTRACTED_LOGS)
 
 
 def rekeyed_indexes(indexes: pa.Table, old: Sealer, new: Sealer) -> tuple[pa.Table, pa.Table]:
     """IP_INDEXES under the new key; and what became of each index: `old` and `ip_index`, `network_index` (int64)."""
-    blocks = _resealed(_blocks(indexes["sealed_ip"].combine_chunks()), old, new)
+    blocks = _resealed(indexes["sealed_ip"], old, new)
     ip_index, network_index = new.unpack_index(blocks)
-    fresh = pa.array([block.tobytes() for block in blocks], pa.binary(16))
-    columns = [pa.array(ip_index), pa.array(network_index), fresh, indexes["request_count"]]
+    sealed = to_column(blocks, np.arange(len(blocks)))
+    columns = [pa.array(ip_index), pa.array(network_index), sealed, indexes["request_count"]]
     exchange = pa.table({"old": indexes["ip_index"], "ip_index": columns[0], "network_index": columns[1]})
     return pa.table(columns, schema=IP_INDEXES).sort_by("ip_index"), exchange
 
@@ -63,15 +60,8 @@ def rekeyed_usage(usage: pa.Table, exchange: pa.Table) -> pa.Table:
     return table.take(pa.array(order))
 
 
-def _blocks(sealed: pa.Array) -> AddressBlock:
-    """A fixed_size_binary[16] array without nulls as (n, 16) bytes."""
-    if not len(sealed):
-        return np.zeros((0, 16), np.uint8)
-    return np.frombuffer(sealed.buffers()[1], np.uint8).reshape(-1, 16)[sealed.offset : sealed.offset + len(sealed)]
-
-
-def _resealed(sealed: AddressBlock, old: Sealer, new: Sealer) -> AddressBlock:
-    return new.seal(old.unseal(sealed))
+def _resealed(sealed: pa.Array | pa.ChunkedArray, old: Sealer, new: Sealer) -> AddressBlock:
+    return new.seal(old.unseal(from_column(sealed)))
 
 
 def _runs(rows: pa.Table) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from s3logx_assets.core.grouping import Codes, coded, joint_key, reduced, run_starts
+from s3logx_assets.core.grouping import Codes, among, coded, joint_key, reduced, run_starts
 from s3logx_assets.core.regions import country_of
 
 Indexes = NDArray[np.int64]  # (n,), distinct and ascending
@@ -59,7 +59,7 @@ class History:
             if other not in self._merged:
                 if other not in self._recent:
                     self._recent[other] = self._read(other)
-                left = left[~_among(left, self._recent[other])]
+                left = left[~among(left, self._recent[other])]
         return left
 
     def put(self, day: date, indexes: Indexes) -> None:
@@ -73,7 +73,7 @@ class History:
     def _first_of(self, indexes: Indexes) -> NDArray[np.int32]:
         """The first merged date of each, as an ordinal; the last of all days where there is none."""
         first = np.full(indexes.size, date.max.toordinal(), np.int32)
-        known = _among(indexes, self._indexes)
+        known = among(indexes, self._indexes)
         first[known] = self._first[np.searchsorted(self._indexes, indexes[known])]
         return first
 
@@ -87,15 +87,6 @@ class History:
         self._first = np.minimum.reduceat(first, starts) if starts.size else first
         self._merged |= {day: _hash(found) for day, found in self._recent.items()}
         self._recent = {}
-
-
-def _among(wanted: Indexes, known: Indexes) -> NDArray[np.bool_]:
-    """Which of `wanted` (n,) are in `known`."""
-    if not known.size:
-        return np.zeros(wanted.size, bool)
-    place = np.searchsorted(known, wanted)
-    place[place == known.size] = 0
-    return np.asarray(known[place] == wanted)
 
 
 def _hash(indexes: Indexes) -> int:

@@ -6,6 +6,9 @@ Indexes are int64 and stay so from end to end: a detour over floats would corrup
 
 import pyarrow as pa
 
+# The tables that a log date goes through, in order.
+DAILY_TABLES = ("extracted_logs", "ip_indexes", "ip_regions", "region_coordinates", "daily_usage")
+
 _COUNTS = [
     pa.field("bytes_sent", pa.int64(), nullable=False),
     pa.field("request_count", pa.int64(), nullable=False),

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from s3logx_assets.core.asset_types import AssetTypes
 from s3logx_assets.core.concurrency import mapped
 from s3logx_assets.core.errors import StoreError
-from s3logx_assets.core.grouping import Codes, Measure, coded, ranked, reduced, run_starts
+from s3logx_assets.core.grouping import Codes, Measure, among, coded, ranked, ranks, reduced, run_starts
 from s3logx_assets.core.regions import country_of
 from s3logx_assets.core.schemas import BY_ASSET, BY_DAY, BY_DAY_AND_TYPE, BY_REGION, REQUESTERS, SUMMARIES, TOTALS
 from s3logx_assets.core.scopes import ARCHIVE, scope_of
@@ -206,10 +206,7 @@ def _distinct(parts: Sequence[npt.NDArray[np.int64]]) -> int:
     """How many numbers there are in ascending arrays without repetitions."""
     largest, *others = sorted(parts, key=len, reverse=True) or [np.zeros(0, np.int64)]
     rest = np.unique(np.concatenate(others)) if others else largest[:0]
-    if not largest.size:
-        return rest.size
-    place = np.minimum(np.searchsorted(largest, rest), largest.size - 1)
-    return largest.size + int(np.count_nonzero(largest[place] != rest))
+    return largest.size + int(np.count_nonzero(~among(rest, largest)))
 
 
 class _ScopeNumbers:
@@ -257,11 +254,6 @@ class _Part:
     values: pa.Array | None
     measures: list[Measure]
     networks: Codes | None = None
-
-    @property
-    def values_count(self) -> int:
-        """How many values the codes may speak of."""
-        return 0 if self.values is None else len(self.values)
 
 
 class _Reduction:
@@ -321,13 +313,11 @@ def _parts(batch: list[tuple[pa.Table, str]], numbers: _ScopeNumbers, types: Ass
         rows, holder = rows.filter(pa.array(wanted)), holder[wanted]
     measures = [rows[name].to_numpy() for name in COUNTS]
     path, paths = coded(rows["asset_path"])
-    day = rows["event_date"].cast(pa.int32()).to_numpy() - np.int64(_FIRST_DAY)
-    day_and_type = day * len(types.names) + types.classify(paths)[path]
+    day_and_type = _day_numbers(rows) * len(types.names) + types.classify(paths)[path]
     of_dataset = slice(None) if numbers_of_names.max(initial=0) < numbers.count else holder < numbers.count << _BITS
     known = _chosen(rows["ip_index"].is_valid().to_numpy())
     address, addresses = coded(rows["ip_index"].drop_null())
-    networks = np.zeros(len(addresses), np.int64)
-    networks[address] = rows["network_index"].drop_null().to_numpy()
+    networks = _by_code(address, len(addresses), rows["network_index"].drop_null().to_numpy())
     return [
         _reduced(holder, day_and_type, _DAYS * len(types.names), None, measures),
         _reduced(holder[of_dataset], path[of_dataset], len(paths), paths, [m[of_dataset] for m in measures]),
@@ -339,6 +329,19 @@ def _parts(batch: list[tuple[pa.Table, str]], numbers: _ScopeNumbers, types: Ass
 def _chosen(mask: npt.NDArray[np.bool_]) -> slice | npt.NDArray[np.bool_]:
     """The mask as an index that copies nothing where all is chosen."""
     return slice(None) if mask.all() else mask
+
+
+def _day_numbers(rows: pa.Table) -> Codes:
+    """The event date of each row, counted from the first day there is."""
+    days: Codes = rows["event_date"].cast(pa.int32()).to_numpy() - np.int64(_FIRST_DAY)
+    return days
+
+
+def _by_code(code: Codes, size: int, values: Measure) -> Measure:
+    """The value of each of `size` codes, where (n,) rows of one code have the same value."""
+    found = np.zeros(size, np.int64)
+    found[code] = values
+    return found
 
 
 def _vocabulary(column: pa.ChunkedArray) -> tuple[Codes, int, pa.Array]:
@@ -365,17 +368,19 @@ def _reduced(
 def _merged(parts: list[_Part]) -> _Part:
     holder = np.concatenate([part.holder for part in parts])
     measures = [np.concatenate(same) for same in zip(*(part.measures for part in parts), strict=True)]
-    if parts[0].values is None:
+    vocabularies = [part.values for part in parts if part.values is not None]
+    if not vocabularies:
         return _reduced(holder, np.concatenate([part.code for part in parts]), parts[0].size, None, measures)
-    renamed, values = coded(pa.chunked_array([part.values for part in parts]))
-    offsets = np.cumsum([0, *(part.values_count for part in parts)])
+    renamed, values = coded(pa.chunked_array(vocabularies))
+    offsets = np.cumsum([0, *map(len, vocabularies)])
     code = np.concatenate(
         [renamed[start:end][part.code] for part, (start, end) in zip(parts, pairwise(offsets.tolist()), strict=True)]
     )
     networks = None
     if parts[0].networks is not None:
-        networks = np.zeros(len(values), np.int64)
-        networks[renamed] = np.concatenate([part.networks for part in parts if part.networks is not None])
+        networks = _by_code(
+            renamed, len(values), np.concatenate([part.networks for part in parts if part.networks is not None])
+        )
     return _reduced(holder, code, len(values), values, measures, networks)
 
 
@@ -409,9 +414,7 @@ def _finished(
     """The chosen rows of a part as the dimension's table, sorted by scope and key, and the scope of each row."""
     code, values, networks, measures = part.code[chosen], part.values, part.networks, part.measures
     if values is not None:
-        order = pc.array_sort_indices(values).to_numpy()
-        rank = np.empty(order.size, np.int64)
-        rank[order] = np.arange(order.size)
+        rank, order = ranks(values)
         code, values = rank[code], values.take(pa.array(order))
         networks = networks[order] if networks is not None else None
     else:  # types are numbered as set; rows are sorted by name
@@ -455,14 +458,12 @@ def _sums(
     measures = [rows[count].to_numpy() * signs for count in COUNTS]
     networks = None
     if dimension == "day":
-        day = rows["event_date"].cast(pa.int32()).to_numpy() - np.int64(_FIRST_DAY)
         kind = pc.index_in(rows["asset_type"], value_set=pa.array(types.names, pa.string())).to_numpy()
-        code, size, values = day * len(types.names) + kind, _DAYS * len(types.names), None
+        code, size, values = _day_numbers(rows) * len(types.names) + kind, _DAYS * len(types.names), None
     else:
         code, size, values = _vocabulary(rows[keys[0]])
     if dimension == "requester":
-        networks = np.zeros(size, np.int64)
-        networks[code] = rows["network_index"].to_numpy()
+        networks = _by_code(code, size, rows["network_index"].to_numpy())
     part = _reduced(holder, code, size, values, measures, networks)
     left = _chosen(np.logical_or.reduce(part.measures))
     part = replace(

@@ -53,7 +53,7 @@ def test_an_unexpected_error_names_its_place_and_not_its_text(
             raise RuntimeError("192.0.2.7 asked for it")
         return genuine(table)
 
-    monkeypatch.setattr(usage, "content_digests", once_broken)
+    monkeypatch.setattr("s3logx_assets.adapters.scope_state.content_digests", once_broken)
     result = platform.daily("2025-03-01", "2025-03-03")
     assert "2025-03-02: unexpected RuntimeError at test_daily.py" in failure_text(result)
     assert "192.0.2.7" not in "".join(str(event) for event in result.all_events)

@@ -19,8 +19,9 @@ import dagster as dg
 from dagster import DagsterEventType
 
 from s3logx_assets.adapters.log_store import LocalLogStore
+from s3logx_assets.adapters.table_store import partition
 from s3logx_assets.assets import extract as extract_module
-from s3logx_assets.assets.daily import Made, Tools, partition
+from s3logx_assets.assets.daily import Made, Tools
 from s3logx_assets.assets.extract import EXTRACTED_LOGS, KEY
 from s3logx_assets.resources import build_resources
 from s3logx_assets.settings import Settings

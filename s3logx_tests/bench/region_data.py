@@ -13,8 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from s3logx_assets.adapters import cloud_ranges, key_store, region_tables
-from s3logx_assets.adapters.table_store import TableStore
-from s3logx_assets.assets.daily import partition
+from s3logx_assets.adapters.table_store import TableStore, partition
 from s3logx_assets.core.addresses import AddressBlock
 from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.regions import BOGON, V4_FIRST, Layer, RangeTable, classify

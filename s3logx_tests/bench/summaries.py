@@ -6,7 +6,6 @@ whole updates as the job `update_scopes` makes them, all files written, without 
 date that the scopes have not counted yet. What the usage looks like is `usage_data`'s business.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -17,14 +16,13 @@ from typing import Any, cast
 import pyarrow as pa
 
 from s3logx_assets.adapters.memory import freed_memory_kept
-from s3logx_assets.adapters.scope_state import DAILY_USAGE, DIGESTS, held_usage
+from s3logx_assets.adapters.scope_state import DAILY_USAGE, DIGESTS, held_usage, serialized_groups
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.assets import summaries as assets
 from s3logx_assets.core.concurrency import mapped
 from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.scopes import ARCHIVE
 from s3logx_assets.core.summaries import summarise
-from s3logx_assets.core.usage import content_digests
 from s3logx_assets.resources import Rules
 from s3logx_assets.settings import Settings
 from s3logx_tests.bench.measure import Contestant, Outcome, Round, Step, middle, ratio, run_rounds
@@ -104,9 +102,8 @@ def _data(bench: Bench, dates: int, slope: float = SLOPE) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         store = TableStore(folder / "private")
         for day, table in UsageSpec(rows * (dates + 1), dates + 1, slope).tables():
-            groups = [(dataset, event.isoformat(), digest) for dataset, event, digest in content_digests(table)]
             record = {"data_version": table_digest(table)}
-            store.write(DAILY_USAGE, f"log_date={day}", table, record, {DIGESTS: json.dumps(groups).encode()})
+            store.write(DAILY_USAGE, f"log_date={day}", table, record, {DIGESTS: serialized_groups(table)})
         last = folder / "private" / DAILY_USAGE / _Store(folder).last
         last.rename(folder / "last")
         _update(store)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from s3logx_assets.adapters.table_store import TableStore
+from s3logx_assets.adapters.table_store import TableStore, partition
 from s3logx_assets.address_checks import coordinates_known
-from s3logx_assets.assets.daily import CheckOutcome, partition
+from s3logx_assets.assets.daily import CheckOutcome
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.core.schemas import EXTRACTED_LOGS, IP_INDEXES, IP_REGIONS, REGION_COORDINATES
 

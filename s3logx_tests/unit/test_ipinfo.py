@@ -17,7 +17,7 @@ from s3logx_assets.core.addresses import pack, pack_all
 from s3logx_assets.core.errors import ServiceError, ServiceUnavailable
 from s3logx_assets.core.regions import ANSWERS
 from s3logx_assets.core.sealing import Sealer
-from s3logx_tests.http_service import HANGS_UP, HTML, MUTE, Answer, Asked, Service, json_answer, running_service
+from s3logx_tests.http_service import HANGS_UP, HTML, MUTE, Answer, Asked, Clock, Service, json_answer, running_service
 
 KEY = "t0ken"
 DAY = 86_400
@@ -70,14 +70,6 @@ def made(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     dates = dict.fromkeys(("cloudip_date", "iporigin_date"), "2026-09-01")
     monkeypatch.setattr(cloud_ranges, "_made", lambda: pa.table(columns).replace_schema_metadata(dates))
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def geolocator(

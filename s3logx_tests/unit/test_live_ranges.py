@@ -26,7 +26,7 @@ from s3logx_assets.adapters.live_ranges import (
 )
 from s3logx_assets.core.addresses import pack_all
 from s3logx_assets.core.regions import ends
-from s3logx_tests.http_service import HTML, MUTE, Answer, Asked, Service, json_answer, running_service
+from s3logx_tests.http_service import HTML, MUTE, Answer, Asked, Clock, Service, json_answer, running_service
 
 DAY = 86_400
 AWS = {
@@ -158,14 +158,6 @@ def _publish(service: Service, instead: dict[str, Answer], asked: Asked) -> Answ
         provider = {"/ServiceTags_Public_20261102.json": "Azure"}.get(asked.path, asked.path[1:])
         usual = json_answer(READERS[provider][1])
     return instead.get(asked.path, usual)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def live(service: Service, cache: Path, clock: Clock | None = None, limits: Limits | None = None) -> LiveRanges:

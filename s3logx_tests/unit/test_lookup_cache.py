@@ -13,17 +13,10 @@ import pytest
 
 from s3logx_assets.adapters.lookup_cache import Lookup, LookupCache, SealedLookupCache
 from s3logx_assets.core.sealing import Sealer
+from s3logx_tests.http_service import Clock
 
 DAY = 86_400
 KEY = bytes(range(32))
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

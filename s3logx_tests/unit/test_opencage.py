@@ -10,7 +10,7 @@ import pytest
 from s3logx_assets.adapters.geolocation import Coordinate, EmbeddedGeolocator
 from s3logx_assets.adapters.http import HttpClient, Limits
 from s3logx_assets.adapters.opencage import OpenCage, point_of
-from s3logx_tests.http_service import HANGS_UP, HTML, MUTE, Answer, Asked, Service, json_answer, running_service
+from s3logx_tests.http_service import HANGS_UP, HTML, MUTE, Answer, Asked, Clock, Service, json_answer, running_service
 
 KEY = "0123456789abcdef"
 DAY = 86_400
@@ -24,14 +24,6 @@ def result(lat: object, lng: object, country: str = "us", kind: str = "state") -
 
 
 NOTHING = {"results": [], "status": {"code": 200, "message": "OK"}, "total_results": 0}
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -71,11 +71,13 @@ def joint_key(columns: Sequence[tuple[Codes, int]]) -> Codes:
     return key
 
 
-def run_starts(key: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Where runs of equal neighbours begin: (number of runs,), empty for no rows."""
-    if key.size == 0:
+def run_starts(*keys: npt.NDArray[np.integer]) -> Codes:
+    """Where runs of rows begin that are equal to their neighbours in all `keys`, at least one, of (n,) each: (number of
+    runs,), empty for no rows."""
+    if not keys[0].size:
         return np.zeros(0, np.int64)
-    return np.concatenate([[0], np.flatnonzero(key[1:] != key[:-1]) + 1])
+    changed = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+    return np.concatenate([[0], np.flatnonzero(changed) + 1])
 
 
 def reduced(

@@ -5,33 +5,36 @@ one request, so summaries form a group: they are added, and what was added can b
 new date is added to a scope, a changed one exchanged, the provisional dates taken off for a release, always with the
 very rows that counting everything anew would give. Thresholds and rounding come afterwards and elsewhere.
 
-Counting anew goes over the rows once: batches are reduced to one row per scope and key, and these reductions are merged
-now and then, so memory follows the size of the result and not the number of rows or dates.
+Counting anew goes over the rows once (core/counting.py).
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice, pairwise
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from s3logx_assets.core import counting
 from s3logx_assets.core.asset_types import AssetTypes
 from s3logx_assets.core.concurrency import mapped
+from s3logx_assets.core.counting import Choice, Counts, Growing, Requesters, chosen, gathering, nonzero
 from s3logx_assets.core.errors import StoreError
-from s3logx_assets.core.grouping import Codes, Measure, among, coded, ranked, ranks, reduced, run_starts
+from s3logx_assets.core.grouping import Codes, Measure, among, coded, ranked, run_starts
 from s3logx_assets.core.regions import country_of
 from s3logx_assets.core.schemas import BY_ASSET, BY_DAY, BY_DAY_AND_TYPE, BY_REGION, REQUESTERS, SUMMARIES, TOTALS
 from s3logx_assets.core.scopes import ARCHIVE, scope_of
 
 COUNTS = ("bytes_sent", "request_count", "download_count")
 _REQUESTS = COUNTS.index("request_count")
-_ROWS_AT_ONCE = 1 << 19
 # As date32 counts, from the first day of year 1 to the last of year 9999.
 _FIRST_DAY, _DAYS = -719_162, 3_652_059
 _EARLIER, _EARLIER_OF_ALL, _NOT_IN_ARCHIVE, _BITS = 4, 2, 1, 3
+
+_Part = Counts | Requesters
 
 
 @dataclass(frozen=True)
@@ -97,17 +100,24 @@ def summarise_split(
     """The same in two parts: `usage` are tables with their log month, `months` the newest one of each requested scope."""
     datasets = sorted(set(months) - {ARCHIVE})
     numbers = _ScopeNumbers(datasets, months)
-    reductions = [_Reduction() for _ in _DIMENSIONS]
+    merges = (Counts.merged, Counts.merged, Counts.merged, Requesters.merged)
+    sums: list[Growing[Any]] = [Growing(merge) for merge in merges]
     for parts in mapped(lambda batch: _parts(batch, numbers, types), _batches(usage), workers):
-        for reduction, part in zip(reductions, parts, strict=True):
-            reduction.add(part)
-    kinds = list(zip(_DIMENSIONS, mapped(_Reduction.merged, reductions, workers), strict=True))
-    split = mapped(lambda kind: list(_by_scope(*kind, len(datasets), types)), kinds, workers)
-    tables = [ScopeTables(*each) for each in zip(*split, strict=True)]
-    result = {scope: SplitTables(*tables[2 * number : 2 * number + 2]) for number, scope in enumerate(datasets)}
-    if ARCHIVE in months:
-        split = mapped(lambda kind: list(_of_all(*kind, types)), kinds, workers)
-        result[ARCHIVE] = SplitTables(*(ScopeTables(*each) for each in zip(*split, strict=True)))
+        for growing, part in zip(sums, parts, strict=True):
+            growing.add(part)
+
+    def tables(kind: tuple[str, Growing[Any]]) -> list[pa.Table]:
+        dimension, growing = kind
+        part = _whole(growing)
+        of_datasets = _by_scope(dimension, part, len(datasets), types)
+        return of_datasets + _of_all(dimension, part, types) if ARCHIVE in months else of_datasets
+
+    # Requesters take longest: begun first, they do not keep the others waiting at the end.
+    last_first = reversed(list(zip(_DIMENSIONS, sums, strict=True)))
+    by_dimension = list(mapped(tables, last_first, workers))[::-1]
+    parts_of_scopes = [ScopeTables(*each) for each in zip(*by_dimension, strict=True)]
+    scopes = [*datasets, ARCHIVE] if ARCHIVE in months else datasets
+    result = dict(zip(scopes, map(SplitTables, parts_of_scopes[::2], parts_of_scopes[1::2]), strict=True))
     return {scope: result[scope] for scope in sorted(result)}
 
 
@@ -123,7 +133,7 @@ def added_up(
     scopes = sorted(set().union(*(tables for _, tables in terms)))
     number_of_scope = {scope: number for number, scope in enumerate(scopes)}
     summands = [(number_of_scope[scope], sign, tables) for sign, term in terms for scope, tables in term.items()]
-    split = [list(_sums(dimension, summands, len(scopes), types, whole)) for dimension in _DIMENSIONS]
+    split = [_sums(dimension, summands, len(scopes), types, whole) for dimension in _DIMENSIONS]
     return {scope: ScopeTables(*tables) for scope, tables in zip(scopes, zip(*split, strict=True), strict=True)}
 
 
@@ -223,13 +233,10 @@ class _ScopeNumbers:
         """The number of each dataset, -1 for one that is not asked for."""
         return np.array([self._number_of_scope.get(self._scope(each), self._others) for each in datasets], np.int64)
 
-    def earlier(self, datasets: Iterable[str], month: str) -> npt.NDArray[np.bool_]:
-        """Whether the month comes before the newest one of each dataset's scope."""
-        return np.array([self._months.get(self._scope(dataset)) != month for dataset in datasets], np.bool_)
-
-    def earlier_of_all(self, month: str) -> bool:
-        """Whether the month comes before the newest one of the archive."""
-        return self._months.get(ARCHIVE) != month
+    def earlier(self, datasets: Iterable[str], month: str) -> Codes:
+        """The bits that say whether the month comes before the newest one of each dataset's scope, of the archive."""
+        of_all = (self._months.get(ARCHIVE) != month) * _EARLIER_OF_ALL
+        return np.array([(self._months.get(self._scope(each)) != month) * _EARLIER + of_all for each in datasets], int)
 
     def _scope(self, dataset: str) -> str:
         scope = self._scope_of_dataset.get(dataset)
@@ -238,241 +245,169 @@ class _ScopeNumbers:
         return scope
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Counts of keys in scopes, (n,) rows.
-
-    `holder` (n,) is the number of the scope and three bits: _EARLIER for rows before the scope's newest month,
-    _EARLIER_OF_ALL for rows before the archive's, _NOT_IN_ARCHIVE for rows that the archive does not count. `code` (n,)
-    is a row of `values` (int64 or large_string, distinct), or the key itself where that is None, below `size`.
-    `networks` goes with `values` for requesters.
-    """
-
-    holder: Codes
-    code: Codes
-    size: int
-    values: pa.Array | None
-    measures: list[Measure]
-    networks: Codes | None = None
-
-
-class _Reduction:
-    """One table of every scope, growing: each holder and key once."""
-
-    def __init__(self) -> None:
-        self._merged: _Part | None = None
-        self._news: list[_Part] = []
-
-    def add(self, part: _Part) -> None:
-        """Adds a batch. Waiting until the news are as many as what is there keeps the cost of merging linear."""
-        self._news.append(part)
-        there = self._merged.holder.size if self._merged else 0
-        if sum(news.holder.size for news in self._news) >= max(_ROWS_AT_ONCE, there):
-            self.merged()
-
-    def merged(self) -> _Part | None:
-        """Everything added so far as one part, None for nothing."""
-        parts = [*([self._merged] if self._merged else []), *self._news]
-        self._news = []
-        if len(parts) > 1:
-            self._merged = _merged(parts)
-        elif parts:
-            self._merged = parts[0]
-        return self._merged
-
-
 def _batches(usage: Iterable[tuple[pa.Table, str]]) -> Iterator[list[tuple[pa.Table, str]]]:
     """The tables in batches of many rows: many small dates cost as much as one."""
     waiting: list[tuple[pa.Table, str]] = []
     for table in usage:
         waiting.append(table)
-        if sum(part.num_rows for part, _ in waiting) >= _ROWS_AT_ONCE:
+        if sum(part.num_rows for part, _ in waiting) >= counting.ROWS_AT_ONCE:
             yield waiting
             waiting = []
     if waiting:
         yield waiting
 
 
-def _parts(batch: list[tuple[pa.Table, str]], numbers: _ScopeNumbers, types: AssetTypes) -> list[_Part]:
-    """The batch's part of each dimension."""
+def _parts(
+    batch: list[tuple[pa.Table, str]], numbers: _ScopeNumbers, types: AssetTypes
+) -> tuple[Counts, Counts, Counts, Requesters]:
+    """The batch's part of each dimension, in their order.
+
+    Holders are the number of the scope and three bits: _EARLIER for rows before the scope's newest month, _EARLIER_OF_ALL
+    for rows before the archive's, _NOT_IN_ARCHIVE for rows that the archive does not count.
+    """
     rows = pa.concat_tables([table for table, _ in batch])
     dataset, datasets = coded(rows["dataset"])
-    names = datasets.to_pylist()
-    numbers_of_names = numbers.of(names)
-    holder = np.empty(rows.num_rows, np.int64)
-    start = 0
-    for table, month in batch:
-        place = slice(start, start := start + table.num_rows)
-        bits = numbers.earlier(names, month) * _EARLIER + numbers.earlier_of_all(month) * _EARLIER_OF_ALL
-        holder[place] = ((numbers_of_names << _BITS) + bits)[dataset[place]]
+    holder = _holders(batch, dataset, datasets.to_pylist(), numbers)
     outside = pc.invert(rows["in_archive"])
     if pc.any(outside, min_count=0).as_py():
         holder += outside.to_numpy() * _NOT_IN_ARCHIVE
-    if numbers_of_names.min(initial=0) < 0:
-        wanted = holder >= 0
+    wanted = holder >= 0
+    if not wanted.all():
         rows, holder = rows.filter(pa.array(wanted)), holder[wanted]
     measures = [rows[name].to_numpy() for name in COUNTS]
-    path, paths = coded(rows["asset_path"])
-    day_and_type = _day_numbers(rows) * len(types.names) + types.classify(paths)[path]
-    of_dataset = slice(None) if numbers_of_names.max(initial=0) < numbers.count else holder < numbers.count << _BITS
-    known = _chosen(rows["ip_index"].is_valid().to_numpy())
-    address, addresses = coded(rows["ip_index"].drop_null())
-    networks = _by_code(address, len(addresses), rows["network_index"].drop_null().to_numpy())
-    return [
-        _reduced(holder, day_and_type, _DAYS * len(types.names), None, measures),
-        _reduced(holder[of_dataset], path[of_dataset], len(paths), paths, [m[of_dataset] for m in measures]),
-        _reduced(holder, *_vocabulary(rows["region"]), measures),
-        _reduced(holder[known], address, len(addresses), addresses, [m[known] for m in measures], networks),
+    region, regions = coded(rows["region"])
+    by_region, requesters = _by_requester(holder, region, regions, rows, measures)
+    return (*_by_file(holder, rows, measures, numbers.count, types), by_region, requesters)
+
+
+def _holders(batch: list[tuple[pa.Table, str]], dataset: Codes, datasets: list[str], numbers: _ScopeNumbers) -> Codes:
+    """The holder of each row, below zero where its dataset is not asked for."""
+    shifted = numbers.of(datasets) << _BITS
+    of_month = {month: shifted + numbers.earlier(datasets, month) for month in {month for _, month in batch}}
+    ends = np.cumsum([table.num_rows for table, _ in batch]).tolist()
+    parts = [
+        of_month[month][dataset[start:end]]
+        for (_, month), (start, end) in zip(batch, pairwise([0, *ends]), strict=True)
     ]
+    return np.concatenate(parts)
 
 
-def _chosen(mask: npt.NDArray[np.bool_]) -> slice | npt.NDArray[np.bool_]:
-    """The mask as an index that copies nothing where all is chosen."""
-    return slice(None) if mask.all() else mask
-
-
-def _day_numbers(rows: pa.Table) -> Codes:
-    """The event date of each row, counted from the first day there is."""
-    days: Codes = rows["event_date"].cast(pa.int32()).to_numpy() - np.int64(_FIRST_DAY)
-    return days
-
-
-def _by_code(code: Codes, size: int, values: Measure) -> Measure:
-    """The value of each of `size` codes, where (n,) rows of one code have the same value."""
-    found = np.zeros(size, np.int64)
-    found[code] = values
-    return found
-
-
-def _vocabulary(column: pa.ChunkedArray) -> tuple[Codes, int, pa.Array]:
-    code, values = coded(column)
-    return code, len(values), values
-
-
-def _reduced(
-    holder: Codes,
-    code: Codes,
-    size: int,
-    values: pa.Array | None,
-    measures: Sequence[Measure],
-    networks: Codes | None = None,
-) -> _Part:
-    size = max(size, 1)
-    # All scopes together may hold more text than the offsets of a plain string array reach.
-    if values is not None and pa.types.is_string(values.type):
-        values = values.cast(pa.large_string())
-    key, sums = reduced(holder * size + code, (int(holder.max(initial=0)) + 1) * size, measures)
-    return _Part(key // size, key % size, size, values, sums, networks)
-
-
-def _merged(parts: list[_Part]) -> _Part:
-    holder = np.concatenate([part.holder for part in parts])
-    measures = [np.concatenate(same) for same in zip(*(part.measures for part in parts), strict=True)]
-    vocabularies = [part.values for part in parts if part.values is not None]
-    if not vocabularies:
-        return _reduced(holder, np.concatenate([part.code for part in parts]), parts[0].size, None, measures)
-    renamed, values = coded(pa.chunked_array(vocabularies))
-    offsets = np.cumsum([0, *map(len, vocabularies)])
-    code = np.concatenate(
-        [renamed[start:end][part.code] for part, (start, end) in zip(parts, pairwise(offsets.tolist()), strict=True)]
+def _by_file(
+    holder: Codes, rows: pa.Table, measures: list[Measure], scope_count: int, types: AssetTypes
+) -> tuple[Counts, Counts]:
+    """By day and type, and by asset. Rows of one file and one day are neighbours in a date's usage, so all but the first
+    look at the rows is on a fraction of them."""
+    path, paths = coded(rows["asset_path"])
+    day = rows["event_date"].cast(pa.int32()).to_numpy()
+    starts = run_starts(holder, day, path)
+    holder, path = holder[starts], path[starts]
+    measures = [np.add.reduceat(measure, starts) if starts.size else measure for measure in measures]
+    of_dataset = chosen(holder < scope_count << _BITS)
+    return (
+        _by_day_and_type(holder, day[starts], types.classify(paths)[path], measures, types),
+        Counts.of(holder[of_dataset], path[of_dataset], len(paths), paths, [m[of_dataset] for m in measures]),
     )
-    networks = None
-    if parts[0].networks is not None:
-        networks = _by_code(
-            renamed, len(values), np.concatenate([part.networks for part in parts if part.networks is not None])
-        )
-    return _reduced(holder, code, len(values), values, measures, networks)
 
 
-def _by_scope(dimension: str, part: _Part | None, scope_count: int, types: AssetTypes) -> Iterator[pa.Table]:
+def _by_requester(
+    holder: Codes, region: Codes, regions: pa.Array, rows: pa.Table, measures: list[Measure]
+) -> tuple[Counts, Requesters]:
+    """By region, and the requesters: these first, since on one date a requester is in one region."""
+    index, network = (pc.fill_null(rows[name], 0).to_numpy() for name in ("ip_index", "network_index"))
+    unknown = rows["ip_index"].is_null().to_numpy()
+    holder = holder * 2 + unknown
+    order = gathering(holder, index)
+    holder, index, region = holder[order], index[order], region[order]
+    starts = run_starts(holder, index, region)
+    holder, index, network, region = holder[starts], index[starts], network[order[starts]], region[starts]
+    measures = [np.add.reduceat(measure[order], starts) if starts.size else measure for measure in measures]
+    known = chosen(holder & 1 == 0)
+    holder >>= 1
+    return (
+        Counts.of(holder, region, len(regions), regions, measures),
+        Requesters(holder[known], index[known], network[known], [measure[known] for measure in measures]),
+    )
+
+
+def _by_day_and_type(
+    holder: Codes, day: npt.NDArray[np.int32], kind: Codes, measures: list[Measure], types: AssetTypes
+) -> Counts:
+    """From rows with their event date, as a date32, and their type, as a place in `types.names`."""
+    place = np.argsort(np.argsort(np.array(types.names, object)))  # rows are sorted by the name of the type
+    code = (day - np.int64(_FIRST_DAY)) * place.size + place[kind]
+    return Counts.of(holder, code, _DAYS * place.size, None, measures)
+
+
+def _whole(growing: Growing[Any]) -> _Part | None:
+    """All parts together, requesters so that `exact` can be asked of them."""
+    part: _Part | None = growing.merged()
+    return part.by_index() if isinstance(part, Requesters) else part
+
+
+def _by_scope(dimension: str, part: _Part | None, scope_count: int, types: AssetTypes) -> list[pa.Table]:
     """The tables of the newest month and of the months before of the scopes 0 to scope_count - 1, in order."""
     if part is None:
-        yield from [_DIMENSIONS[dimension][1].empty_table()] * scope_count * 2
-        return
-    wanted = _chosen(part.holder < scope_count << _BITS)
+        return [_DIMENSIONS[dimension][1].empty_table()] * scope_count * 2
+    rows = chosen(part.holder < scope_count << _BITS)
     # The number of the scope and the bit for the earlier months.
-    which, table = _finished(dimension, part, part.holder[wanted] // _EARLIER, wanted, types)
-    for start, end in pairwise(np.searchsorted(which, np.arange(scope_count * 2 + 1)).tolist()):
-        yield table.slice(start, end - start)
+    return _split(dimension, _taken(part, rows, part.holder[rows] // _EARLIER), scope_count * 2, types)
 
 
-def _of_all(dimension: str, part: _Part | None, types: AssetTypes) -> Iterator[pa.Table]:
+def _of_all(dimension: str, part: _Part | None, types: AssetTypes) -> list[pa.Table]:
     """The tables of the newest month and of the months before of the archive."""
     if part is None or dimension == "asset":
-        yield from [_DIMENSIONS[dimension][1].empty_table()] * 2
-        return
-    counted = _chosen(part.holder & _NOT_IN_ARCHIVE == 0)
-    earlier = (part.holder[counted] & _EARLIER_OF_ALL) // _EARLIER_OF_ALL
-    which, table = _finished(dimension, part, earlier, counted, types)
-    (split,) = np.searchsorted(which, [1]).tolist()
-    yield from (table.slice(0, split), table.slice(split))
+        return [_DIMENSIONS[dimension][1].empty_table()] * 2
+    rows = chosen(part.holder & _NOT_IN_ARCHIVE == 0)
+    earlier = (part.holder[rows] & _EARLIER_OF_ALL) // _EARLIER_OF_ALL
+    return _split(dimension, _taken(part, rows, earlier), 2, types)
 
 
-def _finished(
-    dimension: str, part: _Part, scope: Codes, chosen: slice | npt.NDArray[np.bool_], types: AssetTypes
-) -> tuple[Codes, pa.Table]:
-    """The chosen rows of a part as the dimension's table, sorted by scope and key, and the scope of each row."""
-    code, values, networks, measures = part.code[chosen], part.values, part.networks, part.measures
-    if values is not None:
-        rank, order = ranks(values)
-        code, values = rank[code], values.take(pa.array(order))
-        networks = networks[order] if networks is not None else None
-    else:  # types are numbered as set; rows are sorted by name
-        _, rank = np.unique(np.array(types.names, object), return_inverse=True)
-        code = code // len(rank) * len(rank) + rank[code % len(rank)]
-    key, sums = reduced(
-        scope * part.size + code, (int(scope.max(initial=0)) + 1) * part.size, [m[chosen] for m in measures]
-    )
-    code = key % part.size
-    if values is not None:
-        keys = [values.take(pa.array(code))]
-        if networks is not None:
-            keys.append(pa.array(networks[code]))
-    else:
-        names = sorted(types.names)
-        days = pa.array((code // len(names) + _FIRST_DAY).astype(np.int32)).cast(pa.date32())
-        keys = [days, pa.array(names).take(pa.array(code % len(names)))]
+def _taken(part: _Part, rows: Choice, holder: Codes) -> _Part:
+    return part.taken(rows, holder) if isinstance(part, Counts) else part.exact(rows, holder)
+
+
+def _split(dimension: str, part: _Part, count: int, types: AssetTypes) -> list[pa.Table]:
+    """The dimension's table of each of `count` holders."""
     schema = _DIMENSIONS[dimension][1]
-    if pa.types.is_large_string(keys[0].type):
-        return key // part.size, _in_reach(keys[0], sums, schema)
-    return key // part.size, pa.table([*keys, *map(pa.array, sums)], schema=schema)
-
-
-def _in_reach(texts: pa.Array, sums: list[Measure], schema: pa.Schema) -> pa.Table:
-    """A table of texts that may be too many for one plain string array: in chunks that are not."""
-    step = 1 << 20
-    chunks = [texts.slice(at, step).cast(pa.string()) for at in range(0, len(texts), step)]
-    return pa.table([pa.chunked_array(chunks, pa.string()), *map(pa.array, sums)], schema=schema)
+    if isinstance(part, Requesters):
+        keys = [part.index, part.network]
+    elif dimension == "day":
+        names = sorted(types.names)
+        days = pa.array((part.code // len(names) + _FIRST_DAY).astype(np.int32)).cast(pa.date32())
+        keys = [days, pa.array(names).take(pa.array(part.code % len(names)))]
+    else:
+        keys = [part.keys()]
+    table = pa.table([*keys, *part.measures], schema=schema)
+    ends = np.searchsorted(part.holder, np.arange(count + 1)).tolist()
+    return [table.slice(start, end - start) for start, end in pairwise(ends)]
 
 
 def _sums(
     dimension: str, summands: Sequence[tuple[int, int, ScopeTables]], scope_count: int, types: AssetTypes, whole: bool
-) -> Iterator[pa.Table]:
+) -> list[pa.Table]:
     """The sum of the tables of a dimension for each scope number, in order; `summands`: number, sign and tables."""
     name, schema, keys = _DIMENSIONS[dimension]
     filled = [(number, sign, table) for number, sign, tables in summands if (table := getattr(tables, name)).num_rows]
     rows = pa.concat_tables([schema.empty_table(), *(table for _, _, table in filled)])
     sizes = [table.num_rows for _, _, table in filled]
-    holder = np.repeat(np.array([number << _BITS for number, _, _ in filled], np.int64), sizes)
+    holder = np.repeat(np.array([number for number, _, _ in filled], np.int64), sizes)
     signs = np.repeat(np.array([sign for _, sign, _ in filled], np.int64), sizes)
     measures = [rows[count].to_numpy() * signs for count in COUNTS]
-    networks = None
-    if dimension == "day":
-        kind = pc.index_in(rows["asset_type"], value_set=pa.array(types.names, pa.string())).to_numpy()
-        code, size, values = _day_numbers(rows) * len(types.names) + kind, _DAYS * len(types.names), None
-    else:
-        code, size, values = _vocabulary(rows[keys[0]])
+    part: _Part
     if dimension == "requester":
-        networks = _by_code(code, size, rows["network_index"].to_numpy())
-    part = _reduced(holder, code, size, values, measures, networks)
-    left = _chosen(np.logical_or.reduce(part.measures))
-    part = replace(
-        part, holder=part.holder[left], code=part.code[left], measures=[measure[left] for measure in part.measures]
-    )
+        every = Requesters(holder, rows["ip_index"].to_numpy(), rows["network_index"].to_numpy(), measures).by_index()
+        part = every.exact(slice(None), every.holder)
+    elif dimension == "day":
+        kind = pc.index_in(rows["asset_type"], value_set=pa.array(types.names, pa.string())).to_numpy()
+        day = rows["event_date"].cast(pa.int32()).to_numpy()
+        part = _by_day_and_type(holder, day, kind, measures, types)
+    else:
+        code, values = ranked(rows[keys[0]])
+        part = Counts.of(holder, code, len(values), values, measures)
+    part = nonzero(part)
     if whole and part.holder.size and min(part.measures[_REQUESTS].min(), *(m.min() + 1 for m in part.measures)) < 1:
         raise StoreError("more is taken off a summary than was ever counted in it")
-    tables = _by_scope(dimension, part, scope_count, types)
-    yield from islice(tables, 0, None, 2)
+    return _split(dimension, part, scope_count, types)
 
 
 def _sum(column: pa.ChunkedArray) -> int:

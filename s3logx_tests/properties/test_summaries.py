@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3logx_assets.core import summaries
+from s3logx_assets.core import counting, summaries
 from s3logx_assets.core.asset_types import asset_types
 from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.regions import country_of
@@ -150,12 +150,12 @@ def test_order_of_dates_and_rows_chunks_batches_and_encodings_change_no_byte(
         for name in ("dataset", "asset_path", "region"):
             at = shuffled[0].column_names.index(name) if shuffled else 0
             shuffled = [t.set_column(at, name, t[name].dictionary_encode()) for t in shuffled]
-    usual = summaries._ROWS_AT_ONCE
-    summaries._ROWS_AT_ONCE = rows_at_once
+    usual = counting.ROWS_AT_ONCE
+    counting.ROWS_AT_ONCE = rows_at_once
     try:
         after = digests(summarise(iter(shuffled), [*reversed(SCOPES), SCOPES[0]]))
     finally:
-        summaries._ROWS_AT_ONCE = usual
+        counting.ROWS_AT_ONCE = usual
     assert list(after) == list(before)
     assert after == before
 

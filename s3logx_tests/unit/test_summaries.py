@@ -5,7 +5,7 @@ from datetime import date
 import pyarrow as pa
 import pytest
 
-from s3logx_assets.core import summaries
+from s3logx_assets.core import counting, summaries
 from s3logx_assets.core.asset_types import DEFAULT, asset_types
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.core.schemas import (
@@ -185,7 +185,7 @@ def test_a_shortened_scope_is_found_by_its_dataset() -> None:
 def test_many_small_batches_are_merged_to_the_same_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     scopes = ["ds1", "ds%202", ARCHIVE]
     at_once = summarise(example(), scopes)
-    monkeypatch.setattr(summaries, "_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(counting, "ROWS_AT_ONCE", 1)
     assert summarise(example(), scopes) == at_once
 
 

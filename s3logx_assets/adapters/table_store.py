@@ -19,6 +19,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -55,7 +56,7 @@ class TableStore:
 
     def path(self, asset: str, partition: str, part: str = PART) -> Path:
         """Where a table lies, whether or not it is there."""
-        return self.root / asset / partition / f"{part}.parquet"
+        return Path(f"{self.root}/{asset}/{partition}/{part}.parquet")
 
     def partitions(self, asset: str, dimension: str) -> list[str]:
         """The values of `dimension` for which `asset` has a folder, ascending."""
@@ -97,7 +98,7 @@ class TableStore:
         asset: str,
         partition: str,
         part: str = PART,
-        columns: list[str] | None = None,
+        columns: Sequence[str] | None = None,
         encoded: Sequence[str] = (),
     ) -> pa.Table:
         """The rows of one table; the text columns in `encoded` come dictionary-encoded, which is several times faster
@@ -114,12 +115,17 @@ class TableStore:
             return record
 
     def read_whole(
-        self, asset: str, partition: str, part: str = PART, columns: list[str] | None = None
+        self,
+        asset: str,
+        partition: str,
+        part: str = PART,
+        columns: Sequence[str] | None = None,
+        encoded: Sequence[str] = (),
     ) -> tuple[pa.Table, dict[str, Any]] | None:
-        """The rows of one table and its record, or None where there is no table. Raises StoreError if it is damaged."""
+        """As `read`, and the record too, or None where there is no table. Raises StoreError if it is damaged."""
         if not self.path(asset, partition, part).is_file():
             return None
-        with self._opened(asset, partition, part) as (_, file):
+        with self._opened(asset, partition, part, encoded) as (_, file):
             return file.read(columns=columns, use_threads=False), json.loads(file.metadata.metadata[_RECORD])
 
     def section(self, asset: str, partition: str, name: str, part: str = PART) -> bytes:
@@ -230,6 +236,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+@lru_cache(maxsize=64)
 def _encodings(schema: pa.Schema) -> dict[str, Any]:
     """How the columns are encoded: texts and sealed addresses repeat, times and dates ascend, numbers do neither, nor
     does a sealed address that is never null: it names the row. A third smaller and twice as fast as a dictionary for

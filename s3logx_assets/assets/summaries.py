@@ -7,11 +7,11 @@ dates, when there is nothing to add to, or when what it holds cannot be proven t
 rounding do not belong here.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import chain, groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import dagster as dg
 import pyarrow as pa
@@ -32,11 +32,11 @@ from s3logx_assets.assets.scope_metadata import summary_metadata, totals_metadat
 from s3logx_assets.core.concurrency import mapped
 from s3logx_assets.core.digests import text_digest
 from s3logx_assets.core.errors import StoreError
-from s3logx_assets.core.schemas import SUMMARIES as SUMMARY_SCHEMA
 from s3logx_assets.core.scope_versions import NOTHING, Group, Version, exchanged, month_of
 from s3logx_assets.core.scopes import ARCHIVE
 from s3logx_assets.core.summaries import (
     EMPTY,
+    Outline,
     ScopeTables,
     SplitTables,
     added_up,
@@ -49,11 +49,11 @@ from s3logx_assets.core.summaries import (
 from s3logx_assets.partitions import SCOPE, SCOPES
 from s3logx_assets.resources import Rules
 
+T = TypeVar("T")
+
 SUMMARIES, TOTALS = "summaries", "totals"
 # The two files of a scope's summary, which add up to it: a new date rewrites the smaller one alone.
 NEWEST, EARLIER = "newest_month", "earlier_months"
-# What totals are made from: all but the longest texts.
-_OF_TOTALS = [name for name in SUMMARY_SCHEMA.names if name not in ("asset_path", "asset_type")]
 
 
 def scope_partition(scope: str) -> str:
@@ -165,10 +165,10 @@ def make_scopes(
     def stored(scope: str) -> Stored:
         tables = made.pop(scope)
         writer = _Writer(usage.store, rules, scope, wanted_versions[scope])
-        if SUMMARIES in wanted:
-            writer.write_earlier(tables.earlier)
-            writer.write_newest(tables.newest)
-        return writer.finished(totals(tables.newest, tables.earlier), wanted)
+        if SUMMARIES not in wanted:
+            return writer.finished(totals(tables.newest, tables.earlier), wanted)
+        earlier = writer.write_earlier(tables.earlier)
+        return writer.finished(totals(writer.write_newest(tables.newest), earlier), wanted)
 
     yield from mapped(stored, sorted(made), workers)
 
@@ -209,7 +209,14 @@ def _added(usage: HeldUsage, rules: Rules, found: Plan) -> Iterator[tuple[str, S
     )
     earlier = added_up(
         [
-            (1, {scope: tables.earlier for scope, (change, tables) in kept.items() if change.earlier}),
+            (
+                1,
+                {
+                    scope: tables.earlier
+                    for scope, (_, tables) in kept.items()
+                    if isinstance(tables.earlier, ScopeTables)
+                },
+            ),
             (1, {scope: tables.newest for scope, (change, tables) in kept.items() if change.rolled}),
             *(
                 (1, {scope: news[month][scope] for scope in kept if found.versions[scope].month > month})
@@ -223,15 +230,22 @@ def _added(usage: HeldUsage, rules: Rules, found: Plan) -> Iterator[tuple[str, S
         if scope not in kept:
             return None
         writer = _Writer(usage.store, rules, scope, found.versions[scope])
-        if kept[scope][0].earlier:
-            writer.write_earlier(earlier[scope])
-        writer.write_newest(newest[scope])
-        both = totals(newest[scope], earlier.get(scope, kept[scope][1].earlier))
-        return writer.finished(both, (SUMMARIES, TOTALS))
+        earlier_months = kept[scope][1].earlier
+        if not isinstance(earlier_months, Outline):
+            earlier_months = writer.write_earlier(earlier[scope])
+        return writer.finished(totals(writer.write_newest(newest[scope]), earlier_months), (SUMMARIES, TOTALS))
 
     # The archive is by far the largest: begun first, it does not keep the others waiting at the end.
     scopes = sorted(found.stale, key=lambda scope: (scope != ARCHIVE, scope))
     yield from zip(scopes, mapped(stored, scopes, workers), strict=True)
+
+
+class _Before(NamedTuple):
+    """A scope as it was counted: its newest month, and the months before, of which the outline is enough where they do
+    not change."""
+
+    newest: ScopeTables
+    earlier: ScopeTables | Outline
 
 
 class _Change(NamedTuple):
@@ -250,14 +264,13 @@ class _Change(NamedTuple):
         rolled = version.month > before.month
         return _Change(before, rolled, before.earlier != version.earlier, version.month >= before.month)
 
-    def read(self, store: TableStore, rules: Rules, scope: str) -> SplitTables | None:
-        """The scope as it was counted, or None where its files are not so, or the change cannot be added. The earlier
-        months lack the longest texts if they do not change."""
+    def read(self, store: TableStore, rules: Rules, scope: str) -> _Before | None:
+        """The scope as it was counted, or None where its files are not so, or the change cannot be added."""
         if not self.possible:
             return None
         newest = _part(store, rules, scope, NEWEST, self.counted.newest)
-        earlier = _part(store, rules, scope, EARLIER, self.counted.earlier, None if self.earlier else _OF_TOTALS)
-        return SplitTables(newest, earlier) if newest is not None and earlier is not None else None
+        earlier = (_part if self.earlier else _outline)(store, rules, scope, EARLIER, self.counted.earlier)
+        return _Before(newest, earlier) if newest is not None and earlier is not None else None
 
 
 def _news(usage: HeldUsage, rules: Rules, scopes: Collection[str]) -> dict[str, dict[str, ScopeTables]]:
@@ -275,18 +288,34 @@ def _news(usage: HeldUsage, rules: Rules, scopes: Collection[str]) -> dict[str, 
     return news
 
 
-def _part(
-    store: TableStore, rules: Rules, scope: str, part: str, version: str, columns: list[str] | None = None
-) -> ScopeTables | None:
+def _part(store: TableStore, rules: Rules, scope: str, part: str, version: str) -> ScopeTables | None:
     """A part of a scope's summary, if it is whole and of that version and these asset types; else None."""
+    return _stored_part(store, rules, scope, part, version, None, lambda rows, _: unflattened(rows), EMPTY)
+
+
+def _outline(store: TableStore, rules: Rules, scope: str, part: str, version: str) -> Outline | None:
+    """The outline of the same, on the same terms."""
+    return _stored_part(store, rules, scope, part, version, Outline.COLUMNS, Outline.stored, Outline.of(EMPTY))
+
+
+def _stored_part(
+    store: TableStore,
+    rules: Rules,
+    scope: str,
+    part: str,
+    version: str,
+    columns: Sequence[str] | None,
+    read: Callable[[pa.Table, Mapping[str, Any]], T],
+    nothing: T,
+) -> T | None:
     try:
-        found = store.read_whole(SUMMARIES, scope_partition(scope), part, columns)
-    except StoreError:
+        found = store.read_whole(SUMMARIES, scope_partition(scope), part, columns, encoded=("dimension", "asset_type"))
+        if found is None:
+            return nothing if version == NOTHING else None
+        rows, record = found
+        return read(rows, record["figures"]) if record["inputs"] == _inputs(rules, version) else None
+    except (StoreError, KeyError, TypeError, ValueError):
         return None
-    if found is None:
-        return EMPTY if version == NOTHING else None
-    rows, record = found
-    return unflattened(rows) if record["inputs"] == _inputs(rules, version) else None
 
 
 def _inputs(rules: Rules, version: str) -> dict[str, str]:
@@ -301,14 +330,14 @@ class _Writer:
     def __init__(self, store: TableStore, rules: Rules, scope: str, version: Version) -> None:
         self._store, self._rules, self._scope, self._version = store, rules, scope, version
 
-    def write_newest(self, tables: ScopeTables) -> None:
-        self._write(SUMMARIES, NEWEST, flattened(tables), self._version.newest)
+    def write_newest(self, tables: ScopeTables) -> Outline:
+        return self._write_part(NEWEST, tables, self._version.newest)
 
-    def write_earlier(self, tables: ScopeTables) -> None:
+    def write_earlier(self, tables: ScopeTables) -> Outline:
         if self._version.earlier == NOTHING:
             self._store.remove_part(SUMMARIES, scope_partition(self._scope), EARLIER)
-        else:
-            self._write(SUMMARIES, EARLIER, flattened(tables), self._version.earlier)
+            return Outline.of(EMPTY)
+        return self._write_part(EARLIER, tables, self._version.earlier)
 
     def finished(self, row: pa.Table, wanted: Collection[str]) -> Stored:
         """Stores the totals too, if they are wanted, and says what was made."""
@@ -319,9 +348,14 @@ class _Writer:
         }
         return Stored(self._store, self._scope, row, versions)
 
-    def _write(self, asset: str, part: str, table: pa.Table, *versions: str) -> None:
+    def _write_part(self, part: str, tables: ScopeTables, version: str) -> Outline:
+        outline = Outline.of(tables)
+        self._write(SUMMARIES, part, flattened(tables), version, figures=outline.figures)
+        return outline
+
+    def _write(self, asset: str, part: str, table: pa.Table, *versions: str, **said: Any) -> None:
         inputs = _inputs(self._rules, " ".join(versions))
-        record = {"data_version": self._data_version(asset, part, *versions), "inputs": inputs}
+        record = {"data_version": self._data_version(asset, part, *versions), "inputs": inputs, **said}
         # The state of all scopes is settled after them: a file that is not as it says is noticed, and made anew.
         self._store.write(asset, scope_partition(self._scope), table, record, part=part, settled=False)
 

@@ -10,8 +10,9 @@ Counting anew goes over the rows once (core/counting.py).
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -155,25 +156,71 @@ def flattened(tables: ScopeTables) -> pa.Table:
 
 
 def unflattened(rows: pa.Table) -> ScopeTables:
-    """The tables that `flattened` made the rows of; columns that are missing are null. Raises StoreError where the rows
-    are not in their order."""
-    runs = pc.run_end_encode(rows["dimension"].combine_chunks())
-    order, ends = runs.values.to_pylist(), runs.run_ends.to_pylist()
+    """The tables that `flattened` made the rows of. Raises StoreError where the rows are not in their order."""
+    places = _places(rows)
+    return ScopeTables(
+        *(rows.select(schema.names).slice(*places[name]).cast(schema) for name, (_, schema, _) in _DIMENSIONS.items())
+    )
+
+
+def _places(rows: pa.Table) -> dict[str, tuple[int, int]]:
+    """Where the rows of each dimension begin, and how many there are."""
+    code, names = coded(rows["dimension"])
+    starts = run_starts(code).tolist()
+    order = names.take(pa.array(code[starts])).to_pylist()
     if order != [dimension for dimension in _DIMENSIONS if dimension in order]:
         raise StoreError("the rows of a summary are not in the order of their dimensions")
-    found = dict(zip(order, pairwise([0, *ends]), strict=True))
-    there = set(rows.schema.names)
-    tables = []
-    for dimension, (_, schema, _) in _DIMENSIONS.items():
-        start, end = found.get(dimension, (0, 0))
-        columns = [
-            rows.column(field.name).slice(start, end - start)
-            if field.name in there
-            else pa.chunked_array([pa.nulls(end - start, field.type)])
-            for field in schema
-        ]
-        tables.append(pa.table(columns, schema=schema))
-    return ScopeTables(*tables)
+    lengths = np.diff([*starts, rows.num_rows]).tolist()
+    return dict.fromkeys(_DIMENSIONS, (0, 0)) | dict(zip(order, zip(starts, lengths, strict=True), strict=True))
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What the totals of a scope need of one of the parts that add up to it.
+
+    `sums` are by the names in COUNTS, `dates` the first and the last event date, `regions` (r,) distinct labels,
+    `ip_index` (n,) ascends, `network_index` (n,) goes with it.
+    """
+
+    COLUMNS: ClassVar = ("dimension", "region", "ip_index", "network_index")
+
+    sums: Mapping[str, int]
+    dates: tuple[date, date] | None
+    regions: pa.ChunkedArray
+    ip_index: npt.NDArray[np.int64]
+    network_index: npt.NDArray[np.int64]
+
+    @staticmethod
+    def of(tables: ScopeTables) -> "Outline":
+        """The outline of tables."""
+        days = tables.by_day_and_type
+        return Outline(
+            {name: pc.sum(days[name], min_count=0).as_py() for name in COUNTS},
+            (days["event_date"][0].as_py(), days["event_date"][-1].as_py()) if days.num_rows else None,
+            tables.by_region["region"],
+            tables.requesters["ip_index"].to_numpy(),
+            tables.requesters["network_index"].to_numpy(),
+        )
+
+    @staticmethod
+    def stored(rows: pa.Table, figures: Mapping[str, Any]) -> "Outline":
+        """The outline of stored tables: COLUMNS of what `flattened` made, and their `figures`. Raises StoreError as
+        `unflattened`, KeyError and ValueError for figures that are none."""
+        places = _places(rows)
+        dates = figures["dates"] and (date.fromisoformat(figures["dates"][0]), date.fromisoformat(figures["dates"][1]))
+        requesters = rows.slice(*places["requester"])
+        return Outline(
+            {name: int(figures["sums"][name]) for name in COUNTS},
+            dates,
+            rows["region"].slice(*places["region"]),
+            requesters["ip_index"].to_numpy(),
+            requesters["network_index"].to_numpy(),
+        )
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What COLUMNS do not tell, for JSON."""
+        return {"sums": dict(self.sums), "dates": self.dates and [each.isoformat() for each in self.dates]}
 
 
 def by_type_per_week(by_day_and_type: pa.Table, types: AssetTypes) -> pa.Table:
@@ -188,26 +235,26 @@ def by_type_per_week(by_day_and_type: pa.Table, types: AssetTypes) -> pa.Table:
     return pa.table([starts, *map(pa.array, sums)], names=["week_start", *types.names])
 
 
-def totals(*parts: ScopeTables) -> pa.Table:
+def totals(*parts: ScopeTables | Outline) -> pa.Table:
     """The exact totals of one scope, whose tables are the sum of `parts`: one row in the schema TOTALS.
 
     Regions are counted by label; countries as `country_of` finds them in the labels. A scope without rows has zeros and
-    no dates. Asset paths and types are not looked at.
+    no dates.
     """
-    labels = {label for part in parts for label in part.by_region["region"].to_pylist()}
-    dates = [part.by_day_and_type["event_date"] for part in parts if part.by_day_and_type.num_rows]
-    requesters = [part.requesters["ip_index"].to_numpy() for part in parts]
-    networks = [part.requesters["network_index"].to_numpy() for part in parts]
-    requester_count = _distinct(requesters)
-    alone = all(map(np.array_equal, requesters, networks))  # nobody shares a network: no need to look again
+    outlines = [part if isinstance(part, Outline) else Outline.of(part) for part in parts]
+    labels = pc.unique(pa.chunked_array([chunk for each in outlines for chunk in each.regions.chunks], pa.string()))
+    dates = [each.dates for each in outlines if each.dates]
+    requester_count = _distinct([each.ip_index for each in outlines])
+    # Mostly nobody shares a network: no need to look again.
+    alone = all(np.array_equal(each.ip_index, each.network_index) for each in outlines)
     row = {
-        **{f"total_{name}": sum(_sum(part.by_day_and_type[name]) for part in parts) for name in COUNTS},
+        **{f"total_{name}": sum(each.sums[name] for each in outlines) for name in COUNTS},
         "requester_count": requester_count,
-        "network_count": requester_count if alone else _distinct([np.unique(each) for each in networks]),
+        "network_count": requester_count if alone else _distinct([np.unique(each.network_index) for each in outlines]),
         "region_count": len(labels),
-        "country_count": len({country_of(label) for label in labels} - {None}),
-        "first_event_date": min((each[0].as_py() for each in dates), default=None),
-        "last_event_date": max((each[-1].as_py() for each in dates), default=None),
+        "country_count": len(set(map(country_of, labels.to_pylist())) - {None}),
+        "first_event_date": min((first for first, _ in dates), default=None),
+        "last_event_date": max((last for _, last in dates), default=None),
     }
     return pa.table([pa.array([row[field.name]], field.type) for field in TOTALS], schema=TOTALS)
 
@@ -408,8 +455,3 @@ def _sums(
     if whole and part.holder.size and min(part.measures[_REQUESTS].min(), *(m.min() + 1 for m in part.measures)) < 1:
         raise StoreError("more is taken off a summary than was ever counted in it")
     return _split(dimension, part, scope_count, types)
-
-
-def _sum(column: pa.ChunkedArray) -> int:
-    total: int = pc.sum(column, min_count=0).as_py()
-    return total

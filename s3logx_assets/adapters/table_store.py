@@ -56,7 +56,7 @@ class TableStore:
 
     def path(self, asset: str, partition: str, part: str = PART) -> Path:
         """Where a table lies, whether or not it is there."""
-        return Path(f"{self.root}/{asset}/{partition}/{part}.parquet")
+        return self.root / asset / partition / f"{part}.parquet"
 
     def partitions(self, asset: str, dimension: str) -> list[str]:
         """The values of `dimension` for which `asset` has a folder, ascending."""
@@ -150,7 +150,8 @@ class TableStore:
 
     def is_same(self, asset: str, other: str, partition: str) -> bool:
         """Whether two assets hold the very same file of a partition, as `hold` makes it, or none. Opens no file."""
-        return _identity(self.path(asset, partition)) == _identity(self.path(other, partition))
+        one, two = (_identity(f"{self.root}/{name}/{partition}/{PART}.parquet") for name in (asset, other))
+        return one == two
 
     def hold(self, asset: str, holder: str, partition: str) -> None:
         """Keeps a partition's file, as it is now, under another asset's name too: replacing the one leaves the other as
@@ -228,9 +229,9 @@ class TableStore:
             raise StoreError(f"{path} cannot be read ({type(error).__name__}); materialise {asset} again") from None
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     try:
-        status = path.stat()
+        status = os.stat(path)
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import dagster as dg
 import pyarrow as pa
 
-from s3logx_assets.adapters.memory import freed_memory_kept
+from s3logx_assets.adapters.memory import freed_memory_kept, system_allocator
 from s3logx_assets.adapters.scope_state import (
     COUNTED,
     DAILY_USAGE,
@@ -176,11 +176,12 @@ def make_scopes(
 def bring_up_to_date(usage: HeldUsage, rules: Rules, found: Plan) -> Iterator[Stored]:
     """Adds the news to the scopes that they touch, and makes those anew to which they cannot be added."""
     left = []
-    for scope, stored in _added(usage, rules, found):
-        if stored is None:
-            left.append(scope)
-        else:
-            yield stored
+    with system_allocator():
+        for scope, stored in _added(usage, rules, found):
+            if stored is None:
+                left.append(scope)
+            else:
+                yield stored
     yield from make_scopes(usage, rules, found.versions, left, (SUMMARIES, TOTALS))
     usage.settle(found.versions, rules.asset_types.digest)
 
@@ -309,7 +310,7 @@ def _stored_part(
     nothing: T,
 ) -> T | None:
     try:
-        found = store.read_whole(SUMMARIES, scope_partition(scope), part, columns, encoded=("dimension", "asset_type"))
+        found = store.read_whole(SUMMARIES, scope_partition(scope), part, columns, encoded=("dimension",))
         if found is None:
             return nothing if version == NOTHING else None
         rows, record = found

@@ -11,7 +11,7 @@ Counting anew goes over the rows once (core/counting.py).
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -179,11 +179,12 @@ class Outline:
     """What the totals of a scope need of one of the parts that add up to it.
 
     `sums` are by the names in COUNTS, `dates` the first and the last event date, `regions` (r,) distinct labels,
-    `ip_index` (n,) ascends, `network_index` (n,) goes with it.
+    `ip_index` (n,) ascends, `network_index` (n,) goes with it. `rows` are the numbers of rows by dimension.
     """
 
-    COLUMNS: ClassVar = ("dimension", "region", "ip_index", "network_index")
+    COLUMNS: ClassVar = ("region", "ip_index", "network_index")
 
+    rows: Mapping[str, int]
     sums: Mapping[str, int]
     dates: tuple[date, date] | None
     regions: pa.ChunkedArray
@@ -195,6 +196,7 @@ class Outline:
         """The outline of tables."""
         days = tables.by_day_and_type
         return Outline(
+            {dimension: getattr(tables, name).num_rows for dimension, (name, _, _) in _DIMENSIONS.items()},
             {name: pc.sum(days[name], min_count=0).as_py() for name in COUNTS},
             (days["event_date"][0].as_py(), days["event_date"][-1].as_py()) if days.num_rows else None,
             tables.by_region["region"],
@@ -204,15 +206,19 @@ class Outline:
 
     @staticmethod
     def stored(rows: pa.Table, figures: Mapping[str, Any]) -> "Outline":
-        """The outline of stored tables: COLUMNS of what `flattened` made, and their `figures`. Raises StoreError as
-        `unflattened`, KeyError and ValueError for figures that are none."""
-        places = _places(rows)
+        """The outline of stored tables: COLUMNS of what `flattened` made, and their `figures`. Raises KeyError, TypeError
+        and ValueError for figures that are none, or not of these rows."""
+        counts = [int(figures["rows"][dimension]) for dimension in _DIMENSIONS]
+        if sum(counts) != rows.num_rows:
+            raise ValueError("the figures are of another number of rows")
+        places = dict(zip(_DIMENSIONS, accumulate([0, *counts[:-1]]), strict=True))
         dates = figures["dates"] and (date.fromisoformat(figures["dates"][0]), date.fromisoformat(figures["dates"][1]))
-        requesters = rows.slice(*places["requester"])
+        requesters = rows.slice(places["requester"])
         return Outline(
+            dict(zip(_DIMENSIONS, counts, strict=True)),
             {name: int(figures["sums"][name]) for name in COUNTS},
             dates,
-            rows["region"].slice(*places["region"]),
+            rows["region"].slice(places["region"], figures["rows"]["region"]),
             requesters["ip_index"].to_numpy(),
             requesters["network_index"].to_numpy(),
         )
@@ -220,7 +226,11 @@ class Outline:
     @property
     def figures(self) -> dict[str, Any]:
         """What COLUMNS do not tell, for JSON."""
-        return {"sums": dict(self.sums), "dates": self.dates and [each.isoformat() for each in self.dates]}
+        return {
+            "rows": dict(self.rows),
+            "sums": dict(self.sums),
+            "dates": self.dates and [each.isoformat() for each in self.dates],
+        }
 
 
 def by_type_per_week(by_day_and_type: pa.Table, types: AssetTypes) -> pa.Table:

@@ -48,15 +48,18 @@ class AssetTypes:
 
     def classify(self, paths: pa.Array) -> NDArray[np.int64]:
         """Paths (n,) string without nulls -> the place of each one's type in `names`, (n,)."""
-        place = np.full(len(paths), len(self.suffixes), np.int64)
-        lower = pc.utf8_lower(paths)
+        longest = max(len(suffix) for _, own in self.suffixes for suffix in own)
+        # Many paths have few ends; in simple case mapping a character stays one.
+        ends = pc.utf8_slice_codeunits(paths, -longest).dictionary_encode()
+        lower = pc.utf8_lower(ends.dictionary)
+        place = np.full(len(lower), len(self.suffixes), np.int64)
         shortest_first = sorted(
             ((suffix, number) for number, (_, suffixes) in enumerate(self.suffixes) for suffix in suffixes),
             key=lambda each: len(each[0]),
         )
         for suffix, number in shortest_first:  # so that a longer one has the last word
             place[pc.ends_with(lower, suffix).to_numpy(zero_copy_only=False)] = number
-        return place
+        return np.asarray(place[ends.indices.to_numpy()])
 
 
 def asset_types(suffixes: Mapping[str, Sequence[str]]) -> AssetTypes:

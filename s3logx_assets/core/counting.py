@@ -98,18 +98,23 @@ class Requesters:
     @staticmethod
     def merged(parts: Sequence["Requesters"]) -> "Requesters":
         """The sum of at least one part."""
-        holder, index, network = (
-            np.concatenate([getattr(part, name) for part in parts]) for name in ("holder", "index", "network")
-        )
-        measures = [np.concatenate(same) for same in zip(*(part.measures for part in parts), strict=True)]
-        order = gathering(holder, index)
-        return Requesters(holder, index, network, measures)._summed(order)
+        rows = Requesters._joined(parts)
+        return rows._summed(gathering(rows.holder, rows.index))
 
-    def by_index(self) -> "Requesters":
-        """The same rows, ascending by index."""
-        order = np.argsort(self.index)
-        measures = [measure[order] for measure in self.measures]
-        return Requesters(self.holder[order], self.index[order], self.network[order], measures)
+    @staticmethod
+    def by_index(parts: Sequence["Requesters"]) -> "Requesters":
+        """The rows of at least one part, ascending by index."""
+        rows = Requesters._joined(parts)
+        order = np.argsort(rows.index)
+        return Requesters(
+            rows.holder[order], rows.index[order], rows.network[order], [measure[order] for measure in rows.measures]
+        )
+
+    @staticmethod
+    def _joined(parts: Sequence["Requesters"]) -> "Requesters":
+        columns = zip(*((part.holder, part.index, part.network, *part.measures) for part in parts), strict=True)
+        holder, index, network, *measures = map(np.concatenate, columns)
+        return Requesters(holder, index, network, measures)
 
     def exact(self, rows: Choice, holder: Codes) -> "Requesters":
         """Some rows, and another holder for each of them: each holder and index once, ascending, from what `by_index`
@@ -131,7 +136,7 @@ class Requesters:
         )
 
 
-def gathering(holder: Codes, index: Codes) -> Codes:
+def gathering(holder: npt.NDArray[np.integer], index: Codes) -> Codes:
     """An order in which rows (n,) of one holder and one index are neighbours, nearly always: indexes are random numbers
     of 64 bits, so they are shifted by holder and sorted once. Rows that a collision puts between others stay apart."""
     return np.argsort(index + holder * _SHIFT)
@@ -157,11 +162,15 @@ class Growing(Generic[P]):
 
     def merged(self) -> P | None:
         """Everything added so far, None for nothing."""
-        parts = [*([self._sum] if self._sum else []), *self._news]
+        parts = self.parts()
         self._news = []
         if parts:
             self._sum = self._merge(parts) if len(parts) > 1 else parts[0]
         return self._sum
+
+    def parts(self) -> list[P]:
+        """What everything added so far is the sum of."""
+        return [*([self._sum] if self._sum else []), *self._news]
 
 
 def nonzero(part: P) -> P:

@@ -109,7 +109,7 @@ def summarise_split(
 
     def tables(kind: tuple[str, Growing[Any]]) -> list[pa.Table]:
         dimension, growing = kind
-        part = _whole(growing)
+        part = _whole(dimension, growing)
         of_datasets = _by_scope(dimension, part, len(datasets), types)
         return of_datasets + _of_all(dimension, part, types) if ARCHIVE in months else of_datasets
 
@@ -371,19 +371,18 @@ def _by_requester(
 ) -> tuple[Counts, Requesters]:
     """By region, and the requesters: these first, since on one date a requester is in one region."""
     index, network = (pc.fill_null(rows[name], 0).to_numpy() for name in ("ip_index", "network_index"))
-    unknown = rows["ip_index"].is_null().to_numpy()
-    holder = holder * 2 + unknown
-    order = gathering(holder, index)
-    holder, index, region = holder[order], index[order], region[order]
-    starts = run_starts(holder, index, region)
-    holder, index, network, region = holder[starts], index[starts], network[order[starts]], region[starts]
+    # Narrower numbers are gathered faster.
+    narrow = (holder * 2 + rows["ip_index"].is_null().to_numpy()).astype(np.int32)
+    order = gathering(narrow, index)
+    narrow, index = narrow[order], index[order]
+    starts = run_starts(narrow, index, region.astype(np.int32)[order])
+    first = order[starts]
     measures = [np.add.reduceat(measure[order], starts) if starts.size else measure for measure in measures]
+    holder = narrow[starts].astype(np.int64)
     known = chosen(holder & 1 == 0)
     holder >>= 1
-    return (
-        Counts.of(holder, region, len(regions), regions, measures),
-        Requesters(holder[known], index[known], network[known], [measure[known] for measure in measures]),
-    )
+    requesters = holder[known], index[starts][known], network[first][known], [measure[known] for measure in measures]
+    return Counts.of(holder, region[first], len(regions), regions, measures), Requesters(*requesters)
 
 
 def _by_day_and_type(
@@ -395,10 +394,12 @@ def _by_day_and_type(
     return Counts.of(holder, code, _DAYS * place.size, None, measures)
 
 
-def _whole(growing: Growing[Any]) -> _Part | None:
+def _whole(dimension: str, growing: Growing[Any]) -> _Part | None:
     """All parts together, requesters so that `exact` can be asked of them."""
+    if dimension == "requester" and (parts := growing.parts()):
+        return Requesters.by_index(parts)
     part: _Part | None = growing.merged()
-    return part.by_index() if isinstance(part, Requesters) else part
+    return part
 
 
 def _by_scope(dimension: str, part: _Part | None, scope_count: int, types: AssetTypes) -> list[pa.Table]:
@@ -452,8 +453,9 @@ def _sums(
     measures = [rows[count].to_numpy() * signs for count in COUNTS]
     part: _Part
     if dimension == "requester":
-        every = Requesters(holder, rows["ip_index"].to_numpy(), rows["network_index"].to_numpy(), measures).by_index()
-        part = every.exact(slice(None), every.holder)
+        every = Requesters(holder, rows["ip_index"].to_numpy(), rows["network_index"].to_numpy(), measures)
+        ascending = Requesters.by_index([every])
+        part = ascending.exact(slice(None), ascending.holder)
     elif dimension == "day":
         kind = pc.index_in(rows["asset_type"], value_set=pa.array(types.names, pa.string())).to_numpy()
         day = rows["event_date"].cast(pa.int32()).to_numpy()

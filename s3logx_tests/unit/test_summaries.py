@@ -1,5 +1,6 @@
 """Summaries and totals: known answers by scope."""
 
+import json
 from datetime import date
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from s3logx_assets.core.schemas import (
 from s3logx_assets.core.scopes import ARCHIVE, scope_of
 from s3logx_assets.core.summaries import (
     EMPTY,
+    Outline,
     ScopeTables,
     added_up,
     by_type_per_week,
@@ -157,6 +159,23 @@ def test_a_summary_is_stored_as_one_table_and_comes_back() -> None:
         assert unflattened(stored) == tables
     with pytest.raises(StoreError, match="not in the order"):
         unflattened(flattened(summarise(example(), ["ds1"])["ds1"]).sort_by("dimension"))
+
+
+def test_an_outline_comes_back_from_the_stored_table_and_its_figures() -> None:
+    for tables in [*summarise(example(), ["ds1", ARCHIVE]).values(), EMPTY]:
+        figures = json.loads(json.dumps(Outline.of(tables).figures))
+        found = Outline.stored(flattened(tables).select(Outline.COLUMNS), figures)
+        assert totals(found) == totals(tables)
+        assert found.regions.to_pylist() == tables.by_region["region"].to_pylist()
+
+
+@pytest.mark.parametrize("wrong", [{"rows": {}}, {"rows": None}, {"sums": {}}, {"dates": ["2024-13-01", "2024-12-01"]}])
+def test_figures_that_do_not_fit_are_refused(wrong: dict[str, object]) -> None:
+    tables = summarise(example(), ["ds1"])["ds1"]
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Outline.stored(flattened(tables), Outline.of(tables).figures | wrong)
+    with pytest.raises(ValueError, match="another number of rows"):
+        Outline.stored(flattened(tables).slice(1), Outline.of(tables).figures)
 
 
 def test_weeks_begin_on_monday_and_have_every_type() -> None:

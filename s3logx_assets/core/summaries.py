@@ -103,9 +103,14 @@ def summarise_split(
     numbers = _ScopeNumbers(datasets, months)
     merges = (Counts.merged, Counts.merged, Counts.merged, Requesters.merged)
     sums: list[Growing[Any]] = [Growing(merge) for merge in merges]
-    for parts in mapped(lambda batch: _parts(batch, numbers, types), _batches(usage), workers):
+
+    def add(parts: tuple[_Part, ...]) -> None:
         for growing, part in zip(sums, parts, strict=True):
             growing.add(part)
+
+    # Merging has a thread of its own, so that the next batches are read and counted meanwhile.
+    for _ in mapped(add, mapped(lambda batch: _parts(batch, numbers, types), _batches(usage), workers), 1):
+        pass
 
     def tables(kind: tuple[str, Growing[Any]]) -> list[pa.Table]:
         dimension, growing = kind

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from s3logx_assets.core.grouping import Codes, Measure, coded, ranks, reduced, run_starts
+from s3logx_assets.core.grouping import Codes, Measure, coded, ranks, reduced, run_starts, summed_runs
 
 ROWS_AT_ONCE = 1 << 19
 # Odd, so that no two holders shift the indexes by the same; far apart, so that neighbours do not (2^64 / golden ratio).
@@ -33,7 +33,7 @@ def chosen(mask: npt.NDArray[np.bool_]) -> Choice:
 class Counts:
     """Counts of keys, (n,) rows, each holder and key once, ascending by holder.
 
-    `code` (n,) is a row of `values` (int64 or large_string, distinct), or the key itself where that is None, below `size`.
+    `code` (n,) is a row of `values` (large_string, distinct), or the key itself where that is None, below `size`.
     """
 
     holder: Codes
@@ -73,16 +73,13 @@ class Counts:
             code, values = rank[code], values.take(pa.array(order))
         return Counts.of(holder, code, self.size, values, [measure[rows] for measure in self.measures])
 
-    def keys(self) -> pa.ChunkedArray:
-        """The key of each row. Texts come in chunks that are plain string arrays: all may be too many for one."""
-        values = self.values
-        if values is None:
-            return pa.chunked_array([pa.array(self.code)])
-        if not pa.types.is_large_string(values.type):
-            return pa.chunked_array([values.take(pa.array(self.code))])
+    def texts(self) -> pa.ChunkedArray:
+        """The key of each row, where keys are texts: in chunks that are plain string arrays, as all may be too many for
+        one."""
+        assert self.values is not None, "days and types are numbers"
         step = 1 << 20
         codes = [pa.array(self.code[at : at + step]) for at in range(0, self.code.size, step)]
-        return pa.chunked_array([values.take(each).cast(pa.string()) for each in codes], pa.string())
+        return pa.chunked_array([self.values.take(each).cast(pa.string()) for each in codes], pa.string())
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ class Requesters:
             holder[starts],
             index[starts],
             self.network[order[starts]],
-            [np.add.reduceat(measure[order], starts) if starts.size else measure for measure in self.measures],
+            summed_runs([measure[order] for measure in self.measures], starts),
         )
 
 

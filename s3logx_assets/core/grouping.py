@@ -80,6 +80,11 @@ def run_starts(*keys: npt.NDArray[np.integer]) -> Codes:
     return np.concatenate([[0], np.flatnonzero(changed) + 1])
 
 
+def summed_runs(measures: Sequence[Measure], starts: Codes) -> list[Measure]:
+    """Each measure (n,) summed over the runs that begin at `starts`, as `run_starts` gives them."""
+    return [np.add.reduceat(measure, starts) if starts.size else measure for measure in measures]
+
+
 def reduced(
     key: Codes, size: int, measures: Sequence[Measure], reduction: np.ufunc = np.add
 ) -> tuple[Codes, list[Measure]]:

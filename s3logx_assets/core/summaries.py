@@ -24,7 +24,7 @@ from s3logx_assets.core.asset_types import AssetTypes
 from s3logx_assets.core.concurrency import mapped
 from s3logx_assets.core.counting import Choice, Counts, Growing, Requesters, chosen, gathering, nonzero
 from s3logx_assets.core.errors import StoreError
-from s3logx_assets.core.grouping import Codes, Measure, among, coded, ranked, run_starts
+from s3logx_assets.core.grouping import Codes, Measure, among, coded, ranked, run_starts, summed_runs
 from s3logx_assets.core.regions import country_of
 from s3logx_assets.core.schemas import BY_ASSET, BY_DAY, BY_DAY_AND_TYPE, BY_REGION, REQUESTERS, SUMMARIES, TOTALS
 from s3logx_assets.core.scopes import ARCHIVE, scope_of
@@ -363,7 +363,7 @@ def _by_file(
     day = rows["event_date"].cast(pa.int32()).to_numpy()
     starts = run_starts(holder, day, path)
     holder, path = holder[starts], path[starts]
-    measures = [np.add.reduceat(measure, starts) if starts.size else measure for measure in measures]
+    measures = summed_runs(measures, starts)
     of_dataset = chosen(holder < scope_count << _BITS)
     return (
         _by_day_and_type(holder, day[starts], types.classify(paths)[path], measures, types),
@@ -382,7 +382,7 @@ def _by_requester(
     narrow, index = narrow[order], index[order]
     starts = run_starts(narrow, index, region.astype(np.int32)[order])
     first = order[starts]
-    measures = [np.add.reduceat(measure[order], starts) if starts.size else measure for measure in measures]
+    measures = summed_runs([measure[order] for measure in measures], starts)
     holder = narrow[starts].astype(np.int64)
     known = chosen(holder & 1 == 0)
     holder >>= 1
@@ -439,7 +439,7 @@ def _split(dimension: str, part: _Part, count: int, types: AssetTypes) -> list[p
         days = pa.array((part.code // len(names) + _FIRST_DAY).astype(np.int32)).cast(pa.date32())
         keys = [days, pa.array(names).take(pa.array(part.code % len(names)))]
     else:
-        keys = [part.keys()]
+        keys = [part.texts()]
     table = pa.table([*keys, *part.measures], schema=schema)
     ends = np.searchsorted(part.holder, np.arange(count + 1)).tolist()
     return [table.slice(start, end - start) for start, end in pairwise(ends)]

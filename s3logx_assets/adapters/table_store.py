@@ -16,7 +16,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import lru_cache
@@ -39,6 +39,9 @@ _ROWS_IN_MEMORY = 1 << 18
 # Wide enough that the sorted keys of a row group stay in one dictionary.
 _DICTIONARY_BYTES = 1 << 26
 
+# The columns to read of a table, or what tells them from its record.
+Columns = Sequence[str] | Callable[[Mapping[str, Any]], Sequence[str]]
+
 
 def partition(day: date | str) -> str:
     """The folder name of a log date, given as a date or as YYYY-MM-DD."""
@@ -56,7 +59,11 @@ class TableStore:
 
     def path(self, asset: str, partition: str, part: str = PART) -> Path:
         """Where a table lies, whether or not it is there."""
-        return self.root / asset / partition / f"{part}.parquet"
+        return Path(self._place(asset, partition, part))
+
+    def _place(self, asset: str, partition: str, part: str = PART) -> str:
+        """The same as a text: updates of scopes ask for thousands."""
+        return f"{self.root}/{asset}/{partition}/{part}.parquet"
 
     def partitions(self, asset: str, dimension: str) -> list[str]:
         """The values of `dimension` for which `asset` has a folder, ascending."""
@@ -119,14 +126,16 @@ class TableStore:
         asset: str,
         partition: str,
         part: str = PART,
-        columns: Sequence[str] | None = None,
-        encoded: Sequence[str] = (),
+        columns: Columns | None = None,
     ) -> tuple[pa.Table, dict[str, Any]] | None:
-        """As `read`, and the record too, or None where there is no table. Raises StoreError if it is damaged."""
-        if not self.path(asset, partition, part).is_file():
+        """As `read`, and the record too, or None where there is no table. The record may tell which columns. Raises
+        StoreError if it is damaged."""
+        if not os.path.isfile(self._place(asset, partition, part)):
             return None
-        with self._opened(asset, partition, part, encoded) as (_, file):
-            return file.read(columns=columns, use_threads=False), json.loads(file.metadata.metadata[_RECORD])
+        with self._opened(asset, partition, part) as (_, file):
+            record = json.loads(file.metadata.metadata[_RECORD])
+            wanted = columns(record) if callable(columns) else columns
+            return file.read(columns=wanted, use_threads=False), record
 
     def section(self, asset: str, partition: str, name: str, part: str = PART) -> bytes:
         """One section of a table. Raises StoreError if it is absent or damaged."""
@@ -150,7 +159,7 @@ class TableStore:
 
     def is_same(self, asset: str, other: str, partition: str) -> bool:
         """Whether two assets hold the very same file of a partition, as `hold` makes it, or none. Opens no file."""
-        one, two = (_identity(f"{self.root}/{name}/{partition}/{PART}.parquet") for name in (asset, other))
+        one, two = (_identity(self._place(name, partition)) for name in (asset, other))
         return one == two
 
     def hold(self, asset: str, holder: str, partition: str) -> None:
@@ -219,9 +228,9 @@ class TableStore:
     def _opened(
         self, asset: str, partition: str, part: str, encoded: Sequence[str] = ()
     ) -> Iterator[tuple[pa.NativeFile, pq.ParquetFile]]:
-        path = self.path(asset, partition, part)
+        path = self._place(asset, partition, part)
         try:
-            with pa.OSFile(str(path)) as source:
+            with pa.OSFile(path) as source:
                 yield source, pq.ParquetFile(source, read_dictionary=list(encoded))
         except FileNotFoundError:
             raise StoreError(f"{path} is not there; materialise {asset} for {partition} first") from None

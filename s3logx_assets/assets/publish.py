@@ -18,7 +18,7 @@ from s3logx_assets.adapters.release_store import ReleaseStore
 from s3logx_assets.adapters.scope_state import DAILY_USAGE, UPDATE_COMMAND, HeldUsage, held_usage
 from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
 from s3logx_assets.assets.daily import inputs_of
-from s3logx_assets.assets.summaries import SUMMARIES, present_cutoff, read_scope, true_versions
+from s3logx_assets.assets.summaries import SUMMARIES, TOTALS, Plan, plan_of, present_cutoff, read_scope, true_versions
 from s3logx_assets.core import public_tables, report
 from s3logx_assets.core.errors import ReleaseError, StoreError
 from s3logx_assets.core.public_tables import Published
@@ -30,6 +30,7 @@ from s3logx_assets.partitions import SCOPE
 from s3logx_assets.resources import Rules
 
 _SHOWN = 3
+_SCOPE_COMMAND = f"dagster asset materialize -m s3logx_assets.definitions --select {SUMMARIES},{TOTALS}"
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,19 @@ def consistent_scopes(usage: HeldUsage, rules: Rules) -> ExactScopes:
     found = {scope: each for scope, each in tables.items() if each is not None}
     vanished = set(store.partitions(SUMMARIES, SCOPE)) - set(versions)
     if len(found) < len(tables) or vanished:
-        names = sorted({*tables, *vanished} - set(found))
-        shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-        raise ReleaseError(f"{len(names)} scopes are out of date ({shown}); update them first: {UPDATE_COMMAND}")
+        raise _refusal(sorted({*tables, *vanished} - set(found)), plan_of(usage, rules))
     return ExactScopes(found, cutoff, others)
+
+
+def _refusal(scopes: list[str], known: Plan) -> ReleaseError:
+    """Of scopes that cannot be released as they are. An update finds those that the usage has moved on from; a file that
+    was damaged since it was written does not show until it is read."""
+    shown = ", ".join(scopes[:_SHOWN]) + (", …" if len(scopes) > _SHOWN else "")
+    damaged = [scope for scope in scopes if scope not in {*known.stale, *known.vanished}]
+    if damaged:
+        commands = "; ".join(f"{_SCOPE_COMMAND} --partition {scope}" for scope in damaged[:_SHOWN])
+        return ReleaseError(f"the tables of {len(scopes)} scopes are damaged ({shown}); make them anew: {commands}")
+    return ReleaseError(f"{len(scopes)} scopes are out of date ({shown}); update them first: {UPDATE_COMMAND}")
 
 
 def dates_of_another_rule(store: TableStore, rules: Rules) -> list[str]:

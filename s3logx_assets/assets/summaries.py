@@ -7,7 +7,7 @@ dates, when there is nothing to add to, or when what it holds cannot be proven t
 rounding do not belong here.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from itertools import chain, groupby
@@ -27,11 +27,12 @@ from s3logx_assets.adapters.scope_state import (
     held_usage,
     read_state,
 )
-from s3logx_assets.adapters.table_store import LOG_DATE, PART, TableStore, partition
+from s3logx_assets.adapters.table_store import LOG_DATE, PART, Columns, TableStore, partition
 from s3logx_assets.assets.scope_metadata import summary_metadata, totals_metadata
 from s3logx_assets.core.concurrency import mapped
 from s3logx_assets.core.digests import text_digest
 from s3logx_assets.core.errors import StoreError
+from s3logx_assets.core.schemas import SUMMARIES as SCHEMA
 from s3logx_assets.core.scope_versions import NOTHING, Group, Version, exchanged, month_of
 from s3logx_assets.core.scopes import ARCHIVE
 from s3logx_assets.core.summaries import (
@@ -54,6 +55,8 @@ T = TypeVar("T")
 SUMMARIES, TOTALS = "summaries", "totals"
 # The two files of a scope's summary, which add up to it: a new date rewrites the smaller one alone.
 NEWEST, EARLIER = "newest_month", "earlier_months"
+# All that a part holds: which dimension a row is of is told by the numbers of rows in the record.
+ROWS = [name for name in SCHEMA.names if name != "dimension"]
 
 
 def scope_partition(scope: str) -> str:
@@ -140,8 +143,9 @@ class Stored:
         for asset, version in self.versions.items():
             path = self.store.path(asset, name)
             if asset == SUMMARIES:
-                parts = [self.store.read_whole(asset, name, part) for part in (NEWEST, EARLIER)]
-                metadata = summary_metadata([unflattened(part[0]) for part in parts if part], path.parent)
+                parts = [self.store.read_whole(asset, name, part, ROWS) for part in (NEWEST, EARLIER)]
+                tables = [unflattened(rows, record["figures"]["rows"]) for rows, record in filter(None, parts)]
+                metadata = summary_metadata(tables, path.parent)
             else:
                 metadata = totals_metadata(self.totals, path)
             yield dg.AssetMaterialization(
@@ -291,12 +295,18 @@ def _news(usage: HeldUsage, rules: Rules, scopes: Collection[str]) -> dict[str, 
 
 def _part(store: TableStore, rules: Rules, scope: str, part: str, version: str) -> ScopeTables | None:
     """A part of a scope's summary, if it is whole and of that version and these asset types; else None."""
-    return _stored_part(store, rules, scope, part, version, None, lambda rows, _: unflattened(rows), EMPTY)
+    return _stored_part(
+        store, rules, scope, part, version, ROWS, lambda rows, figures: unflattened(rows, figures["rows"]), EMPTY
+    )
 
 
 def _outline(store: TableStore, rules: Rules, scope: str, part: str, version: str) -> Outline | None:
     """The outline of the same, on the same terms."""
-    return _stored_part(store, rules, scope, part, version, Outline.COLUMNS, Outline.stored, Outline.of(EMPTY))
+    return _stored_part(store, rules, scope, part, version, _outlined, Outline.stored, Outline.of(EMPTY))
+
+
+def _outlined(record: Mapping[str, Any]) -> list[str]:
+    return Outline.columns(record["figures"])
 
 
 def _stored_part(
@@ -305,12 +315,12 @@ def _stored_part(
     scope: str,
     part: str,
     version: str,
-    columns: Sequence[str] | None,
+    columns: Columns,
     read: Callable[[pa.Table, Mapping[str, Any]], T],
     nothing: T,
 ) -> T | None:
     try:
-        found = store.read_whole(SUMMARIES, scope_partition(scope), part, columns, encoded=("dimension",))
+        found = store.read_whole(SUMMARIES, scope_partition(scope), part, columns)
         if found is None:
             return nothing if version == NOTHING else None
         rows, record = found
@@ -368,11 +378,12 @@ def read_scope(store: TableStore, rules: Rules, scope: str, version: Version) ->
     """The exact tables of a scope, if its files and its totals' are whole and of that version; else None."""
     newest = _part(store, rules, scope, NEWEST, version.newest)
     earlier = _part(store, rules, scope, EARLIER, version.earlier)
-    record = store.record(TOTALS, scope_partition(scope))
-    if newest is None or earlier is None or record is None:
+    try:
+        record = store.record(TOTALS, scope_partition(scope)) or {}
+    except StoreError:
         return None
-    fits = record["inputs"] == _inputs(rules, f"{version.newest} {version.earlier}")
-    return SplitTables(newest, earlier) if fits else None
+    fits = record.get("inputs") == _inputs(rules, f"{version.newest} {version.earlier}")
+    return SplitTables(newest, earlier) if fits and newest is not None and earlier is not None else None
 
 
 def build_scope_assets(backfill_policy: dg.BackfillPolicy) -> dg.AssetsDefinition:

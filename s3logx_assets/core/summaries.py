@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import accumulate, pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -145,54 +145,51 @@ def added_up(
 
 def flattened(tables: ScopeTables) -> pa.Table:
     """The tables of a scope as the one table that is stored (schema SUMMARIES): one row each, what is no key null."""
-    named = [getattr(tables, name) for name, _, _ in _DIMENSIONS.values()]
-    sizes = [table.num_rows for table in named]
-    dimensions = pa.array(list(_DIMENSIONS)).take(pa.array(np.repeat(np.arange(len(sizes)), sizes)))
-    columns = [dimensions]
-    for field in SUMMARIES.remove(0):
-        chunks: list[pa.Array] = []
-        for table, size in zip(named, sizes, strict=True):
-            if field.name in table.schema.names:
-                chunks += table.column(field.name).chunks
-            else:
-                chunks.append(pa.nulls(size, field.type))
-        columns.append(pa.concat_arrays(chunks))
-    return pa.table(columns, schema=SUMMARIES)
+    parts = [SUMMARIES.empty_table()]  # the first decides the order of the columns
+    for dimension, (name, _, _) in _DIMENSIONS.items():
+        table = getattr(tables, name)
+        parts.append(table.append_column("dimension", pa.repeat(dimension, table.num_rows)))
+    rows = pa.concat_tables(parts, promote_options="permissive")
+    return pa.Table.from_arrays(rows.columns, schema=SUMMARIES)
 
 
-def unflattened(rows: pa.Table) -> ScopeTables:
-    """The tables that `flattened` made the rows of. Raises StoreError where the rows are not in their order."""
-    places = _places(rows)
-    return ScopeTables(
-        *(rows.select(schema.names).slice(*places[name]).cast(schema) for name, (_, schema, _) in _DIMENSIONS.items())
-    )
+def row_counts(tables: ScopeTables) -> dict[str, int]:
+    """How many rows of each dimension `flattened` makes, in their order."""
+    return {dimension: getattr(tables, name).num_rows for dimension, (name, _, _) in _DIMENSIONS.items()}
 
 
-def _places(rows: pa.Table) -> dict[str, tuple[int, int]]:
+def unflattened(rows: pa.Table, counts: Mapping[str, Any]) -> ScopeTables:
+    """The tables that `flattened` made the rows of; the column `dimension` may be missing. Raises KeyError, TypeError and
+    ValueError for `counts` that are not their row counts."""
+    places = _places(rows, counts)
+    tables = []
+    for dimension, (_, schema, _) in _DIMENSIONS.items():
+        columns = [rows[name].slice(*places[dimension]) for name in schema.names]
+        tables.append(pa.Table.from_arrays(columns, schema=schema))
+    return ScopeTables(*tables)
+
+
+def _places(rows: pa.Table, counts: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     """Where the rows of each dimension begin, and how many there are."""
-    code, names = coded(rows["dimension"])
-    starts = run_starts(code).tolist()
-    order = names.take(pa.array(code[starts])).to_pylist()
-    if order != [dimension for dimension in _DIMENSIONS if dimension in order]:
-        raise StoreError("the rows of a summary are not in the order of their dimensions")
-    lengths = np.diff([*starts, rows.num_rows]).tolist()
-    return dict.fromkeys(_DIMENSIONS, (0, 0)) | dict(zip(order, zip(starts, lengths, strict=True), strict=True))
+    sizes = [int(counts[dimension]) for dimension in _DIMENSIONS]
+    if sum(sizes) != rows.num_rows or min(sizes) < 0:
+        raise ValueError("the figures are of another number of rows")
+    return dict(zip(_DIMENSIONS, zip(accumulate([0, *sizes[:-1]]), sizes, strict=True), strict=True))
 
 
 @dataclass(frozen=True)
 class Outline:
     """What the totals of a scope need of one of the parts that add up to it.
 
-    `sums` are by the names in COUNTS, `dates` the first and the last event date, `regions` (r,) distinct labels,
-    `ip_index` (n,) ascends, `network_index` (n,) goes with it. `rows` are the numbers of rows by dimension.
+    `rows` are the numbers of rows by dimension, `sums` by the names in COUNTS, `dates` the first and the last event date,
+    `regions` the distinct labels; `ip_index` (n,) ascends, `network_index` (n,) goes with it, the very same array where
+    every requester is a network of its own, as mostly.
     """
-
-    COLUMNS: ClassVar = ("region", "ip_index", "network_index")
 
     rows: Mapping[str, int]
     sums: Mapping[str, int]
     dates: tuple[date, date] | None
-    regions: pa.ChunkedArray
+    regions: Collection[str]
     ip_index: npt.NDArray[np.int64]
     network_index: npt.NDArray[np.int64]
 
@@ -200,41 +197,51 @@ class Outline:
     def of(tables: ScopeTables) -> "Outline":
         """The outline of tables."""
         days = tables.by_day_and_type
+        index, network = (tables.requesters[name].to_numpy() for name in ("ip_index", "network_index"))
         return Outline(
-            {dimension: getattr(tables, name).num_rows for dimension, (name, _, _) in _DIMENSIONS.items()},
-            {name: pc.sum(days[name], min_count=0).as_py() for name in COUNTS},
+            row_counts(tables),
+            {name: int(days[name].to_numpy().sum()) for name in COUNTS},
             (days["event_date"][0].as_py(), days["event_date"][-1].as_py()) if days.num_rows else None,
-            tables.by_region["region"],
-            tables.requesters["ip_index"].to_numpy(),
-            tables.requesters["network_index"].to_numpy(),
+            tables.by_region["region"].to_pylist(),
+            index,
+            index if np.array_equal(index, network) else network,
         )
 
     @staticmethod
+    def columns(figures: Mapping[str, Any]) -> list[str]:
+        """The columns of what `flattened` makes that `stored` needs beside the `figures`. Raises KeyError, TypeError."""
+        return ["ip_index"] if figures["alone"] else ["ip_index", "network_index"]
+
+    @staticmethod
     def stored(rows: pa.Table, figures: Mapping[str, Any]) -> "Outline":
-        """The outline of stored tables: COLUMNS of what `flattened` made, and their `figures`. Raises KeyError, TypeError
-        and ValueError for figures that are none, or not of these rows."""
-        counts = [int(figures["rows"][dimension]) for dimension in _DIMENSIONS]
-        if sum(counts) != rows.num_rows:
-            raise ValueError("the figures are of another number of rows")
-        places = dict(zip(_DIMENSIONS, accumulate([0, *counts[:-1]]), strict=True))
-        dates = figures["dates"] and (date.fromisoformat(figures["dates"][0]), date.fromisoformat(figures["dates"][1]))
-        requesters = rows.slice(places["requester"])
+        """The outline of stored tables, from their `columns` and `figures`. Raises KeyError, TypeError and ValueError for
+        figures that are none, or not of these rows."""
+        places = _places(rows, figures["rows"])
+        requesters = rows.slice(*places["requester"])
+        indexes = [requesters[name].to_numpy() for name in Outline.columns(figures)]
         return Outline(
-            dict(zip(_DIMENSIONS, counts, strict=True)),
+            {dimension: count for dimension, (_, count) in places.items()},
             {name: int(figures["sums"][name]) for name in COUNTS},
-            dates,
-            rows["region"].slice(places["region"], figures["rows"]["region"]),
-            requesters["ip_index"].to_numpy(),
-            requesters["network_index"].to_numpy(),
+            figures["dates"] and (date.fromisoformat(figures["dates"][0]), date.fromisoformat(figures["dates"][1])),
+            list(map(str, figures["regions"])),
+            indexes[0],
+            indexes[-1],
         )
 
     @property
+    def is_alone(self) -> bool:
+        """Whether every requester is a network of its own."""
+        return self.network_index is self.ip_index
+
+    @property
     def figures(self) -> dict[str, Any]:
-        """What COLUMNS do not tell, for JSON."""
+        """What the columns do not tell, for JSON."""
         return {
             "rows": dict(self.rows),
             "sums": dict(self.sums),
             "dates": self.dates and [each.isoformat() for each in self.dates],
+            "regions": list(self.regions),
+            "alone": self.is_alone,
         }
 
 
@@ -257,17 +264,16 @@ def totals(*parts: ScopeTables | Outline) -> pa.Table:
     no dates.
     """
     outlines = [part if isinstance(part, Outline) else Outline.of(part) for part in parts]
-    labels = pc.unique(pa.chunked_array([chunk for each in outlines for chunk in each.regions.chunks], pa.string()))
+    labels = set().union(*(each.regions for each in outlines))
     dates = [each.dates for each in outlines if each.dates]
     requester_count = _distinct([each.ip_index for each in outlines])
-    # Mostly nobody shares a network: no need to look again.
-    alone = all(np.array_equal(each.ip_index, each.network_index) for each in outlines)
+    alone = all(each.is_alone for each in outlines)
     row = {
         **{f"total_{name}": sum(each.sums[name] for each in outlines) for name in COUNTS},
         "requester_count": requester_count,
         "network_count": requester_count if alone else _distinct([np.unique(each.network_index) for each in outlines]),
         "region_count": len(labels),
-        "country_count": len(set(map(country_of, labels.to_pylist())) - {None}),
+        "country_count": len(set(map(country_of, labels)) - {None}),
         "first_event_date": min((first for first, _ in dates), default=None),
         "last_event_date": max((last for _, last in dates), default=None),
     }

@@ -161,6 +161,26 @@ def test_a_damaged_file_of_a_scope_or_state_is_never_added_to(updated: Platform,
         assert anew(updated) == after
 
 
+@pytest.mark.parametrize(
+    "place", [("summaries", "newest_month"), ("summaries", "earlier_months"), ("totals", "part-0")], ids="-".join
+)
+def test_a_release_refuses_a_scope_whose_file_was_damaged_and_says_what_mends_it(
+    updated: Platform, place: tuple[str, str]
+) -> None:
+    """No date is news then, so the update that it used to name found nothing to do."""
+    asset, part = place
+    path = updated.store.path(asset, "scope=archive", part)
+    whole = path.read_bytes()
+    path.unlink()  # the template has a link to it
+    path.write_bytes(whole[:-20])
+    refusal = failure_text(updated.publish())
+    assert "--select summaries,totals --partition archive" in refusal
+    updated.instance.add_dynamic_partitions("scope", ["archive"])
+    assert updated.scope("archive").success
+    assert path.read_bytes() == whole
+    assert updated.publish().success
+
+
 def test_other_asset_types_make_every_scope_anew(updated: Platform, counted_anew: list[str]) -> None:
     updated.environment["S3LOGX_ASSET_TYPES"] = "Recordings=.nwb"
     assert "out of date" in failure_text(updated.publish())

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import shutil
 import sys
 from collections.abc import Sequence
 
@@ -31,7 +32,9 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     root = _BUILD / "bench-data"
     root.mkdir(parents=True, exist_ok=True)
-    bench = Bench(BenchData(root, chosen.scale), chosen.rounds, _BUILD / "bench-scratch", _tell)
+    scratch = _BUILD / "bench-scratch"
+    shutil.rmtree(scratch, ignore_errors=True)  # of a bench that was broken off
+    bench = Bench(BenchData(root, chosen.scale), chosen.rounds, scratch, _tell)
     machine = Machine.here()
     measured: list[Measured] = []
     for name in chosen.only:
@@ -39,6 +42,7 @@ def main(arguments: Sequence[str]) -> int:
             continue
         _tell(name)
         measured.append(_MEASUREMENTS[name](bench))
+    shutil.rmtree(scratch, ignore_errors=True)
     write(_BUILD, measured, machine, chosen.scale)
     print(as_markdown(measured, machine, chosen.scale))
     return 0

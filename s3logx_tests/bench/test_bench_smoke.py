@@ -60,7 +60,7 @@ def test_every_contestant_runs_once_a_round_in_a_process_of_its_own(data: BenchD
         assert sample.outcome.rows == lines
         assert sample.seconds > 0
         assert sample.peak_bytes >= sample.idle_bytes > 1_000_000
-    assert not (tmp_path / "scratch").exists()
+    assert len(list((tmp_path / "scratch").iterdir())) == 4, "each has a folder of its own, which stays"
 
 
 def test_a_contestant_that_fails_is_an_error(data: BenchData, tmp_path: Path) -> None:

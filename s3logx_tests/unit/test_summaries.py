@@ -27,6 +27,7 @@ from s3logx_assets.core.summaries import (
     added_up,
     by_type_per_week,
     flattened,
+    row_counts,
     summarise_split,
     totals,
     unflattened,
@@ -156,20 +157,39 @@ def test_a_summary_is_stored_as_one_table_and_comes_back() -> None:
     for tables in summarise(example(), ["ds1", ARCHIVE, "other"]).values():
         stored = flattened(tables)
         assert stored.schema == SUMMARIES
-        assert unflattened(stored) == tables
-    with pytest.raises(StoreError, match="not in the order"):
-        unflattened(flattened(summarise(example(), ["ds1"])["ds1"]).sort_by("dimension"))
+        assert unflattened(stored, row_counts(tables)) == tables
+        assert stored["dimension"].to_pylist() == [
+            dimension for dimension, count in row_counts(tables).items() for _ in range(count)
+        ]
+
+
+@pytest.mark.parametrize("counts", [{}, {"day": 1}, {"day": -1, "asset": 8, "region": 2, "requester": 2}])
+def test_row_counts_of_another_table_are_refused(counts: dict[str, int]) -> None:
+    with pytest.raises((KeyError, ValueError)):
+        unflattened(flattened(summarise(example(), ["ds1"])["ds1"]), counts)
 
 
 def test_an_outline_comes_back_from_the_stored_table_and_its_figures() -> None:
     for tables in [*summarise(example(), ["ds1", ARCHIVE]).values(), EMPTY]:
         figures = json.loads(json.dumps(Outline.of(tables).figures))
-        found = Outline.stored(flattened(tables).select(Outline.COLUMNS), figures)
+        found = Outline.stored(flattened(tables).select(Outline.columns(figures)), figures)
         assert totals(found) == totals(tables)
-        assert found.regions.to_pylist() == tables.by_region["region"].to_pylist()
+        assert found.regions == tables.by_region["region"].to_pylist()
 
 
-@pytest.mark.parametrize("wrong", [{"rows": {}}, {"rows": None}, {"sums": {}}, {"dates": ["2024-13-01", "2024-12-01"]}])
+def test_an_outline_reads_the_networks_only_where_somebody_shares_one() -> None:
+    alone, shared = usage([{"ip_index": 5, "network_index": 5}]), usage([{"ip_index": 5, "network_index": 9}])
+    outlines = [Outline.of(summarise([rows], ["ds1"])["ds1"]) for rows in (alone, shared)]
+    assert [Outline.columns(each.figures) for each in outlines] == [["ip_index"], ["ip_index", "network_index"]]
+    assert [totals(each)["network_count"].to_pylist() for each in outlines] == [[1], [1]]
+    assert totals(*outlines)["requester_count"].to_pylist() == [1]
+    assert totals(*outlines)["network_count"].to_pylist() == [2]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"rows": {}}, {"rows": None}, {"sums": {}}, {"dates": ["2024-13-01", "2024-12-01"]}, {"regions": 3}],
+)
 def test_figures_that_do_not_fit_are_refused(wrong: dict[str, object]) -> None:
     tables = summarise(example(), ["ds1"])["ds1"]
     with pytest.raises((KeyError, TypeError, ValueError)):

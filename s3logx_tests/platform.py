@@ -119,11 +119,11 @@ class Platform:
         return job.execute_in_process(instance=self.instance, raise_on_error=False)
 
     def scope(self, name: str) -> dg.ExecuteInProcessResult:
-        """Materialises the summary of one scope, as from the UI."""
+        """Materialises the summary and the totals of one scope, as from the UI."""
         return self._job().execute_in_process(
             instance=self.instance,
             partition_key=name,
-            asset_selection=[dg.AssetKey("summaries")],
+            asset_selection=[dg.AssetKey("summaries"), dg.AssetKey("totals")],
             raise_on_error=False,
         )
 

@@ -14,10 +14,9 @@ from pathlib import Path
 from s3logx_assets import key_care
 from s3logx_assets.adapters import key_store
 from s3logx_assets.adapters.gawk import executable, program
-from s3logx_assets.adapters.log_store import LocalLogStore
 from s3logx_assets.adapters.mapping_tables import count_rows
 from s3logx_assets.core.errors import S3logxError, SettingsError, SourceError, StoreError
-from s3logx_assets.resources import Rules
+from s3logx_assets.resources import Rules, build_log_store
 from s3logx_assets.settings import Settings
 
 
@@ -71,7 +70,7 @@ def _try_gawk() -> str:
 
 
 def _try_source(settings: Settings) -> str:
-    store = LocalLogStore(settings.logs)
+    store = build_log_store(settings)
     days = store.days()
     if not days:
         # Lists one date, which tells an empty folder from one that holds something else.
@@ -111,7 +110,7 @@ def _try_store(store: Path) -> str:
 
 def print_range(settings: Settings) -> int:
     """Prints the first and last log date of the source that are partitions."""
-    days = [day for day in LocalLogStore(settings.logs).days() if day >= settings.first_date]
+    days = [day for day in build_log_store(settings).days() if day >= settings.first_date]
     if not days:
         raise SourceError(f"S3LOGX_LOGS: {settings.logs} has no log files since {settings.first_date}")
     print(f"{days[0]}...{days[-1]}")

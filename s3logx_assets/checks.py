@@ -7,6 +7,7 @@ record. Whether a date is stored at all is decided by the conservation law alone
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from itertools import islice
 
 import dagster as dg
@@ -20,7 +21,7 @@ from s3logx_assets.adapters.table_store import TableStore, partition
 from s3logx_assets.assets.daily import CheckOutcome
 from s3logx_assets.core import ledger as ledgers
 from s3logx_assets.core.addresses import from_bytes
-from s3logx_assets.core.errors import LogFileError
+from s3logx_assets.core.errors import LogFileError, SourceUnavailable
 from s3logx_assets.core.ledger import LogObject
 from s3logx_assets.core.log_lines import Record, parse_record, split_records
 from s3logx_assets.core.sealing import Sealer
@@ -135,7 +136,7 @@ def reference_agreement(subject: Subject, log_store: LogStore, sealer: Sealer) -
     for item in _sample(subject.ledger):
         try:
             records = list(_first_records(log_store, item))
-        except LogFileError:
+        except (LogFileError, SourceUnavailable):
             continue  # gone or changed since: the completeness check tells
         found = [record for record in map(parse_record, records) if isinstance(record, Record)]
         sampled += len(records)
@@ -181,7 +182,7 @@ def _sample(ledger: pa.Table) -> Iterator[LogObject]:
 
 def _first_records(log_store: LogStore, item: LogObject) -> Iterator[bytes]:
     received = b""
-    for chunk in contents(log_store, item):
+    for chunk in contents(item, partial(log_store.open, item)):
         received += chunk
         if len(received) >= _SAMPLED_BYTES:
             received = received[: received.rfind(b"\n") + 1]

@@ -20,10 +20,13 @@ from s3logx_assets.adapters.log_store import LocalLogStore, LogStore
 from s3logx_assets.adapters.mapping_tables import read_mapping
 from s3logx_assets.adapters.opencage import OpenCage
 from s3logx_assets.adapters.release_store import ReleaseStore
+from s3logx_assets.adapters.s3 import Bucket
+from s3logx_assets.adapters.s3_log_store import S3LogStore
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.addresses import exclusion
 from s3logx_assets.core.asset_types import DEFAULT, AssetTypes, parse_asset_types
 from s3logx_assets.core.datasets import DatasetRule, LevelRule, MappingRule, RegexRule
+from s3logx_assets.core.locations import S3Location
 from s3logx_assets.core.sealing import Sealer
 from s3logx_assets.settings import Settings
 
@@ -78,16 +81,29 @@ class Rules:
 def build_resources(settings: Settings) -> dict[str, object]:
     """Every resource of the graph."""
     private = settings.store / "private"
-    log_store: LogStore = LocalLogStore(settings.logs)
     keyring = Keyring(private, settings.home, settings.key)
     return {
-        "log_store": log_store,
+        "log_store": build_log_store(settings),
         "private_store": TableStore(private),
         "public_store": ReleaseStore(settings.store / "public"),
         "geolocator": build_geolocator(settings, keyring),
         "keyring": keyring,
         "rules": Rules(settings),
     }
+
+
+def build_log_store(settings: Settings) -> LogStore:
+    """The source of log objects."""
+    if isinstance(settings.logs, Path):
+        return LocalLogStore(settings.logs)
+    return S3LogStore(build_bucket(settings.logs, "S3LOGX_LOGS", settings.requester_pays))
+
+
+def build_bucket(location: S3Location, setting: str, requester_pays: bool = False) -> Bucket:
+    """A bucket under AWS's own settings; `setting` is what names it in errors."""
+    from dagster_aws.s3 import S3Resource  # takes seconds, and who has no bucket needs it never
+
+    return Bucket(location, setting, S3Resource(), requester_pays)
 
 
 def build_geolocator(settings: Settings, keyring: Keyring) -> Geolocator:

@@ -17,6 +17,7 @@ from s3logx_assets.core.addresses import exclusion
 from s3logx_assets.core.asset_types import parse_asset_types
 from s3logx_assets.core.datasets import LEVEL_HELP, LevelRule, RegexRule
 from s3logx_assets.core.errors import SettingsError
+from s3logx_assets.core.locations import Location, parse_location
 from s3logx_assets.core.mapping_entries import file_kind
 from s3logx_assets.core.sealing import MASTER_KEY_BYTES
 
@@ -32,7 +33,7 @@ class Settings:
     """All settings. Build with `Settings.read`; the fields are in the order of the README's table."""
 
     home: Path
-    logs: Path
+    logs: Location
     first_date: date
     store: Path
     key: bytes | None = field(default=None, repr=False)
@@ -58,6 +59,7 @@ class Settings:
     lookup_days: int = 90
     cloud_ranges: str = "packaged"
     rejected_share: float = 0.01
+    requester_pays: bool = False
 
     @staticmethod
     def read(environment: Mapping[str, str] | None = None) -> "Settings":
@@ -66,7 +68,7 @@ class Settings:
         home = _home(env)
         settings = Settings(
             home=home,
-            logs=_local(env, "S3LOGX_LOGS"),
+            logs=_location(env, "S3LOGX_LOGS"),
             first_date=_first_date(env),
             store=_local(env, "S3LOGX_STORE", home / "s3logx"),
             key=_key(env, "S3LOGX_KEY"),
@@ -92,6 +94,7 @@ class Settings:
             lookup_days=_count(env, "S3LOGX_LOOKUP_DAYS", 90, least=1),
             cloud_ranges=_choice(env, "S3LOGX_CLOUD_RANGES", "packaged", ("packaged", "live")),
             rejected_share=_share(env, "S3LOGX_REJECTED_SHARE", 0.01),
+            requester_pays=_switch(env, "S3LOGX_REQUESTER_PAYS", False),
         )
         if settings.geo == "mmdb" and settings.mmdb is None:
             raise SettingsError("S3LOGX_MMDB is not set; S3LOGX_GEO=mmdb needs the path of an MMDB file")
@@ -161,6 +164,14 @@ def _local(env: Mapping[str, str], name: str, default: Path | None = None) -> Pa
     if path is None:
         raise SettingsError(f"{name} is not set; it must be the path of a local folder")
     return path.absolute()
+
+
+def _location(env: Mapping[str, str], name: str) -> Location:
+    legal = "the path of a folder, or s3://bucket/prefix"
+    location = _parse(env, name, legal, parse_location)
+    if location is None:
+        raise SettingsError(f"{name} is not set; it must be {legal}")
+    return location
 
 
 def _first_date(env: Mapping[str, str]) -> date:

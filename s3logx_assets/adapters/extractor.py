@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -23,10 +24,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from s3logx_assets.adapters.gawk import FileReport, Gawk, RecordFeeder, Report
-from s3logx_assets.adapters.log_store import Listing, LogStore
+from s3logx_assets.adapters.log_store import Listing, LogReader, LogStore
 from s3logx_assets.core import extraction
 from s3logx_assets.core.addresses import AddressBlock
-from s3logx_assets.core.errors import LogFileError, S3logxError
+from s3logx_assets.core.errors import LogFileError, S3logxError, SourceUnavailable
 from s3logx_assets.core.ledger import COUNTS, LEDGER, LogObject
 from s3logx_assets.core.log_lines import REJECT_REASONS, SKIP_RULES, Record, parse_record, split_records
 
@@ -139,7 +140,7 @@ class Extractor:
             if entry.error is not None:
                 return FailedDate(entry.day, entry.error)
             return self._assemble(entry, files)
-        except LogFileError as error:
+        except (LogFileError, SourceUnavailable) as error:
             return FailedDate(entry.day, error)
         finally:
             entry.chunks.clear()
@@ -228,7 +229,7 @@ class Extractor:
             rows.keep(kept)
 
     def _records(self, item: LogObject) -> Iterator[bytes]:
-        content = b"".join(contents(self._store, item))
+        content = b"".join(contents(item, partial(self._store.open, item)))
         return split_records(content)
 
 
@@ -260,10 +261,13 @@ def _move(counts: dict[str, int], source: str, target: str, count: int) -> None:
     counts[target] = counts.get(target, 0) + count
 
 
-def contents(store: LogStore, item: LogObject, on_head: Callable[[bytes], None] = lambda head: None) -> Iterator[bytes]:
+def contents(
+    item: LogObject, opened: Callable[[], LogReader], on_head: Callable[[bytes], None] = lambda head: None
+) -> Iterator[bytes]:
     """The content of a log object in chunks, unpacked if it is gzip, which its first bytes tell. `on_head` gets the
-    first bytes as stored. Raises LogFileError if the object cannot be read whole or is not what was listed."""
-    reader = store.open(item)
+    first bytes as stored. Raises LogFileError if the object cannot be read whole or is not what was listed, and what
+    `opened` raises."""
+    reader = opened()
     try:
         received = 0
         unpack = None
@@ -373,20 +377,16 @@ class _Run:
 
     def _feed(self, process: Gawk, fed: deque[int]) -> None:
         feeder = RecordFeeder(process)
-        while not self._stopped.is_set():
-            try:
-                batch = self._batches.popleft()
-            except IndexError:
-                break
-            unreported = 0
-            for number in batch:
-                file = self._files[number]
-                if file.date.error is not None:
-                    continue
+        asked: deque[tuple[int, bool]] = deque()
+        unreported = 0
+        for opened in self._store.opening(self._items(asked)):
+            number, is_last = asked.popleft()
+            file = self._files[number]
+            if file.date.error is None:
                 fed.append(number)
                 process.open_file(number)
                 try:
-                    for chunk in contents(self._store, file.item, file.take_head):
+                    for chunk in contents(file.item, opened, file.take_head):
                         unreported += len(chunk)
                         if unreported > _BATCH_BYTES and (end := chunk.rfind(b"\n") + 1):
                             feeder.feed(chunk[:end])
@@ -395,12 +395,27 @@ class _Run:
                             chunk = chunk[end:]
                         if chunk:
                             feeder.feed(chunk)
-                except LogFileError as error:  # and not gawk's own end, which ends the run
+                except (LogFileError, SourceUnavailable) as error:  # and not gawk's own end, which ends the run
                     file.date.error = error
                 feeder.end_file()
-            process.open_file(-1)
-            process.report()
+            if is_last:
+                process.open_file(-1)
+                process.report()
+                unreported = 0
         process.end()
+
+    def _items(self, asked: deque[tuple[int, bool]]) -> Iterator[LogObject]:
+        """The log objects of one batch after the other, as long as there are any. `asked` gets the number of each, and
+        whether it is the last of its batch: the store may be some objects ahead of gawk."""
+        while not self._stopped.is_set():
+            try:
+                batch = self._batches.popleft()
+            except IndexError:
+                return
+            wanted = [number for number in batch if self._files[number].date.error is None]
+            for number in wanted:
+                asked.append((number, number == wanted[-1]))
+                yield self._files[number].item
 
     def _parse(self, process: Gawk, fed: deque[int]) -> None:
         for report in process.reports():

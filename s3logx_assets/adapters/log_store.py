@@ -9,9 +9,10 @@ import os
 import re
 import stat
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Protocol
@@ -22,9 +23,9 @@ from s3logx_assets.core.log_names import log_date
 
 _YEAR, _MONTH_OR_DAY = re.compile(r"[0-9]{4}"), re.compile(r"[0-9]{2}")
 # account/region/bucket, below a prefix of the user's own.
-_DEEPEST_ROOT = 6
+DEEPEST_ROOT = 6
 # A name's date may differ from its folder's by the time a delivery takes.
-_NEIGHBOURS = (timedelta(days=-1), timedelta(0), timedelta(days=1))
+NEIGHBOURS = (timedelta(days=-1), timedelta(0), timedelta(days=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,9 @@ class LogStore(Protocol):
     def open(self, item: LogObject) -> LogReader:
         """Raises LogFileError if it cannot be opened."""
 
+    def opening(self, items: Iterable[LogObject]) -> Iterator[Callable[[], LogReader]]:
+        """For each of `items` what opens it; they will be opened in this order, so that a store may fetch ahead."""
+
 
 class LocalLogStore:
     """A folder. Symbolic links are not followed: they could lead out of it."""
@@ -76,7 +80,7 @@ class LocalLogStore:
         for day in days:
             entries, strays, others = list(flat.get(day, ())), 0, 0
             for root in roots:
-                for shift in _NEIGHBOURS:
+                for shift in NEIGHBOURS:
                     for entry, item_day in self._in_date_folder(root, day + shift):
                         if item_day == day:
                             entries.append(entry)
@@ -84,7 +88,7 @@ class LocalLogStore:
                         elif not shift:
                             others += item_day is None
                             # Too far from its date to be listed there, so it is reported here.
-                            strays += item_day is not None and item_day - day not in _NEIGHBOURS
+                            strays += item_day is not None and item_day - day not in NEIGHBOURS
             objects = sorted(
                 (item for item in map(self._describe, entries) if item is not None), key=attrgetter("name")
             )
@@ -96,12 +100,15 @@ class LocalLogStore:
         for root in roots:
             for folder_day in self._date_folders(root):
                 for _, day in self._in_date_folder(root, folder_day):
-                    if day is not None and day - folder_day in _NEIGHBOURS:
+                    if day is not None and day - folder_day in NEIGHBOURS:
                         found.add(day)
         return sorted(found)
 
     def open(self, item: LogObject) -> "LocalLogReader":
         return LocalLogReader(self.root, item)
+
+    def opening(self, items: Iterable[LogObject]) -> "Iterator[Callable[[], LocalLogReader]]":
+        return (partial(self.open, item) for item in items)
 
     def _survey(self, wanted: set[date] | None) -> tuple[dict[date, list[os.DirEntry[str]]], list[Path], int]:
         """One look at everything but the date folders: log objects by date, the roots of date folders, and the number
@@ -118,11 +125,11 @@ class LocalLogStore:
             for entry in self._scan(folder):
                 day = log_date(entry.name)
                 if entry.is_dir(follow_symlinks=False):
-                    below = _kind_below(kind, entry.name)
+                    below = kind_below(kind, entry.name)
                     dated = dated or below == "year"
                     if below and below != "day":
                         pending.append((Path(entry.path), depth, below))
-                    elif not below and depth < _DEEPEST_ROOT:
+                    elif not below and depth < DEEPEST_ROOT:
                         pending.append((Path(entry.path), depth + 1, ""))
                 elif day is None or not entry.is_file(follow_symlinks=False):
                     ignored += 1
@@ -197,7 +204,7 @@ class LocalLogStore:
         return LogObject(name, status.st_size, str(status.st_mtime_ns))
 
 
-def _kind_below(kind: str, name: str) -> str:
+def kind_below(kind: str, name: str) -> str:
     """Whether a folder in a folder of `kind` is one of a year, month or day; empty for neither."""
     if _YEAR.fullmatch(name):
         return "year"

@@ -12,6 +12,7 @@
     │   ├── ReleaseError        the scopes do not form one consistent release
     │   └── ServiceError        a service on the network refuses us: its key is wrong, say
     └── TransientError          the outside world failed; the same call may go through later
+        ├── SourceUnavailable   the log source cannot be reached
         ├── StoreBusyError      the store is in use, or its key is being rotated
         └── ServiceUnavailable  a service on the network is down, out of quota, or answers nonsense
 
@@ -66,6 +67,10 @@ class ServiceError(PermanentError):
 
 class TransientError(S3logxError):
     """The outside world failed; the same call may go through later."""
+
+
+class SourceUnavailable(TransientError):
+    """The log source is down, too busy, or cut the connection, again and again."""
 
 
 class StoreBusyError(TransientError):

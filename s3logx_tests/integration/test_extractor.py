@@ -8,9 +8,10 @@ import threading
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import date, timedelta
+from functools import partial
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -879,6 +880,9 @@ class Memory:
 
     def open(self, item: LogObject) -> LogReader:
         return MemoryReader(self.files[item.name], self.most)
+
+    def opening(self, items: Iterable[LogObject]) -> Iterator[Callable[[], LogReader]]:
+        return (partial(self.open, item) for item in items)
 
 
 class MemoryReader:

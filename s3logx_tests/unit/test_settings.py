@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from s3logx_assets.core.errors import PermanentError, SettingsError
+from s3logx_assets.core.locations import S3Location
 from s3logx_assets.settings import Settings, _variable
 
 KEY = bytes(range(200, 232))
@@ -60,6 +61,7 @@ def test_the_defaults_are_those_of_the_manual() -> None:
         lookup_days=90,
         cloud_ranges="packaged",
         rejected_share=0.01,
+        requester_pays=False,
     )
 
 
@@ -69,6 +71,12 @@ def test_the_defaults_are_those_of_the_manual() -> None:
         ("DAGSTER_HOME", "/d", "home", Path("/d")),
         ("S3LOGX_LOGS", "/logs with blank/é", "logs", Path("/logs with blank/é")),
         ("S3LOGX_LOGS", "/logs/", "logs", Path("/logs")),
+        ("S3LOGX_LOGS", "s3://my.logs-1", "logs", S3Location("my.logs-1")),
+        ("S3LOGX_LOGS", "s3://logs/", "logs", S3Location("logs")),
+        ("S3LOGX_LOGS", "s3://logs/s3/access", "logs", S3Location("logs", "s3/access/")),
+        ("S3LOGX_LOGS", "s3://logs/s3/access/", "logs", S3Location("logs", "s3/access/")),
+        ("S3LOGX_LOGS", "s3://logs/s3/access-", "logs", S3Location("logs", "s3/access-")),
+        ("S3LOGX_REQUESTER_PAYS", "1", "requester_pays", True),
         ("S3LOGX_STORE", "/store", "store", Path("/store")),
         ("S3LOGX_FIRST_DATE", "2024-02-29", "first_date", date(2024, 2, 29)),
         ("S3LOGX_FIRST_DATE", " 2024-02-29\n", "first_date", date(2024, 2, 29)),
@@ -112,7 +120,10 @@ def test_a_legal_value_is_taken(name: str, text: str, field: str, value: object)
     ("name", "text", "legal"),
     [
         ("DAGSTER_HOME", "relative/home", "absolute path"),
-        ("S3LOGX_LOGS", "s3://bucket/prefix", "the path of a local folder"),
+        *(
+            ("S3LOGX_LOGS", text, "the path of a folder, or s3://bucket/prefix")
+            for text in ("gs://bucket", "s3://", "s3://B", "s3://a_b/c", "s3://bucket//x", "s3://bucket/../x/")
+        ),
         ("S3LOGX_STORE", "https://host/store", "the path of a local folder"),
         ("S3LOGX_FIRST_DATE", "yesterday", "YYYY-MM-DD"),
         ("S3LOGX_FIRST_DATE", "2023-02-29", "YYYY-MM-DD"),

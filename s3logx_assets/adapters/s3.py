@@ -6,7 +6,7 @@ faster, lists and reads. A service's own error text stays here: it can quote key
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -68,16 +68,28 @@ class Bucket:
     def __repr__(self) -> str:
         return f"Bucket({str(self.location)!r})"
 
-    def level(self, prefix: str, after: str = "") -> tuple[list[str], list[str], bool]:
-        """One page of what lies directly below a text that keys begin with, behind the key `after`: the objects' keys,
-        the folders' (ending in `/`), and whether there is more. Raises SourceError, SourceUnavailable."""
+    def level(self, prefix: str, after: str = "") -> tuple[list[StoredObject], list[str], bool]:
+        """One page of what lies directly below a text that keys begin with, behind the key `after`: the objects, named by
+        their keys, the folders' keys (ending in `/`), and whether there is more. Raises SourceError, SourceUnavailable."""
         with self._explained():
             payer = {"RequestPayer": "requester"} if self.requester_pays else {}
             answer = self._client.list_objects_v2(
                 Bucket=self.location.bucket, Prefix=prefix, Delimiter="/", StartAfter=after, MaxKeys=_PAGE, **payer
             )
-            keys = [item["Key"] for item in answer.get("Contents", ())]
-            return keys, [item["Prefix"] for item in answer.get("CommonPrefixes", ())], bool(answer["IsTruncated"])
+            objects = [
+                StoredObject(item["Key"], item["Size"], _tag(item["ETag"]), item["LastModified"])
+                for item in answer.get("Contents", ())
+            ]
+            folders = [item["Prefix"] for item in answer.get("CommonPrefixes", ())]
+            return objects, folders, bool(answer["IsTruncated"])
+
+    def levels(self, prefix: str) -> Iterator[tuple[list[StoredObject], list[str]]]:
+        """All pages of the same."""
+        more, after = True, ""
+        while more:
+            objects, folders, more = self.level(prefix, after)
+            yield objects, folders
+            after = behind(objects, folders)
 
     def scan(self, folder: str, after: str, end: str = "") -> Iterator[StoredObject]:
         """The objects below `folder` (empty, or ending in `/`) whose keys come behind `after` and, if it is given, before
@@ -190,14 +202,8 @@ class S3Objects:
 
     def folders(self, prefix: str = "") -> list[str]:
         above = self._prefix + prefix
-        found: list[str] = []
-        more, after = True, ""
-        while more:
-            keys, folders, more = self.bucket.level(above, after)
-            found += [folder.removeprefix(above).rstrip("/") for folder in folders]
-            # Behind all keys of the last folder: they would bring it again.
-            after = max([*keys, *(f"{folder}\U0010ffff" for folder in folders)], default="")
-        return found
+        pages = self.bucket.levels(above)
+        return sorted(folder.removeprefix(above).rstrip("/") for _, folders in pages for folder in folders)
 
     def objects(self, prefix: str = "") -> Iterator[StoredObject]:
         above = self._prefix + prefix
@@ -231,6 +237,11 @@ class _Credentials:
 
     def __call__(self) -> Any:
         return self._ask()
+
+
+def behind(objects: Sequence[StoredObject], folders: Sequence[str]) -> str:
+    """The key that the next page of a level begins behind: of a folder all keys are passed, or it would come again."""
+    return max([*(item.name for item in objects), *(folder + "\U0010ffff" for folder in folders)], default="")
 
 
 def _code(error: Exception) -> str:

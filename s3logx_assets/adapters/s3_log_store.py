@@ -1,7 +1,7 @@
 """The raw logs in a bucket: the log objects of any dates, listed by their keys' beginnings, never by a scan of the bucket.
 
-Keys sort as dates do, in all three layouts: one listing from the first date on, broken off after the last, serves a
-whole range. Small objects are fetched some ahead of their reader, many at a time, and stay in memory; large ones are
+Date folders sort as dates do: one listing from the first on, broken off after the last, serves a range of them. Logs that
+lie beside one another are listed by their date's prefix. Small objects are fetched some ahead of their reader, many at a time, and stay in memory; large ones are
 read in pieces.
 """
 
@@ -15,7 +15,7 @@ from operator import attrgetter
 
 from s3logx_assets.adapters.log_store import DEEPEST_ROOT, NEIGHBOURS, Listing, LogReader, kind_below
 from s3logx_assets.adapters.objects import StoredObject
-from s3logx_assets.adapters.s3 import Bucket, ObjectChanged
+from s3logx_assets.adapters.s3 import Bucket, ObjectChanged, behind
 from s3logx_assets.core.concurrency import mapped
 from s3logx_assets.core.errors import LogFileError, SourceError, SourceUnavailable
 from s3logx_assets.core.ledger import LogObject
@@ -74,7 +74,7 @@ class S3LogStore:
         found: dict[date, _Found] = defaultdict(_Found)
         ranges = list(_ranges(sorted(wanted)))
         scans: list[Callable[[], list[_Placed]]] = [
-            *(partial(self._flat, base, first, last) for base in survey.years for first, last in ranges),
+            *(partial(self._flat, base, day) for base in survey.years for day in sorted(wanted)),
             *(partial(self._dated, root, first - _DAY, last + _DAY) for root in survey.roots for first, last in ranges),
         ]
         placed = chain.from_iterable(mapped(lambda scan: scan(), scans, _LISTINGS_AT_ONCE))
@@ -153,11 +153,11 @@ class S3LogStore:
         ignored = 0
         more, after = True, ""
         while more:
-            keys, found, more = self._bucket.level(base, after)
+            objects, found, more = self._bucket.level(base, after)
             folders.update(folder.removeprefix(base).rstrip("/") for folder in found)
-            after = max([*keys, *(folder + "\U0010ffff" for folder in found)], default="")
-            for key in keys:
-                day = log_date(key.removeprefix(base))
+            after = behind(objects, found)
+            for item in objects:
+                day = log_date(item.name.removeprefix(base))
                 if day is None:
                     ignored += 1
                 else:
@@ -168,10 +168,12 @@ class S3LogStore:
                 break
         return sorted(folders), years, ignored
 
-    def _flat(self, base: str, first: date, last: date) -> list[_Placed]:
-        """The log objects of a range of dates beside one another."""
-        items = self._bucket.scan(_folder(base), f"{base}{first}", f"{base}{last + _DAY}")
-        return [(None, log_date(item.name.removeprefix(base)), item) for item in items]
+    def _flat(self, base: str, day: date) -> list[_Placed]:
+        """The log objects of a date that lie beside those of others."""
+        found: list[_Placed] = []
+        for objects, _ in self._bucket.levels(f"{base}{day}-"):
+            found += [(None, log_date(item.name.removeprefix(base)), item) for item in objects]
+        return found
 
     def _dated(self, root: str, first: date, last: date) -> list[_Placed]:
         """All objects in the folders of a range of dates."""
@@ -184,19 +186,16 @@ class S3LogStore:
         return found
 
     def _flat_days(self, base: str, year: int) -> list[date]:
-        """The dates of a year's log objects, one look for each."""
+        """The dates of a year's log objects, a look or two for each."""
         days: list[date] = []
-        after = f"{base}{year:04}-"
+        after = ""
         while True:
-            item = next(self._bucket.scan(_folder(base), after, f"{base}{year:04}-{_LAST_CHARACTER}"), None)
-            if item is None:
+            objects, _, more = self._bucket.level(f"{base}{year:04}-", after)
+            found = [day for item in objects if (day := log_date(item.name.removeprefix(base))) is not None]
+            days += sorted(set(found))
+            if not more:
                 return days
-            day = log_date(item.name.removeprefix(base))
-            if day is None:
-                after = item.name
-            else:
-                days.append(day)
-                after = f"{base}{day}-{_LAST_CHARACTER}"
+            after = f"{base}{days[-1]}-{_LAST_CHARACTER}" if found else objects[-1].name
 
     def _folder_days(self, root: str) -> list[date]:
         """The dates of all date folders below a root."""

@@ -74,7 +74,12 @@ class S3LogStore:
         found: dict[date, _Found] = defaultdict(_Found)
         ranges = list(_ranges(sorted(wanted)))
         scans: list[Callable[[], list[_Placed]]] = [
-            *(partial(self._flat, base, day) for base in survey.years for day in sorted(wanted)),
+            *(
+                partial(self._flat, base, day)
+                for base, years in survey.years.items()
+                for day in wanted
+                if day.year in years
+            ),
             *(partial(self._dated, root, first - _DAY, last + _DAY) for root in survey.roots for first, last in ranges),
         ]
         placed = chain.from_iterable(mapped(lambda scan: scan(), scans, _LISTINGS_AT_ONCE))
@@ -177,9 +182,10 @@ class S3LogStore:
 
     def _dated(self, root: str, first: date, last: date) -> list[_Placed]:
         """All objects in the folders of a range of dates."""
-        start, end = (f"{root}{day.year:04}/{day.month:02}/{day.day:02}/" for day in (first, last + _DAY))
+        # Behind all of the date before, since not every server takes a folder's own key for one before its content.
+        start, end = (f"{root}{day.year:04}/{day.month:02}/{day.day:02}/" for day in (first - _DAY, last + _DAY))
         found: list[_Placed] = []
-        for item in self._bucket.scan(_folder(root), start, end):
+        for item in self._bucket.scan(_folder(root), start + _LAST_CHARACTER, end):
             match item.name.removeprefix(root).split("/"):
                 case [year, month, day, name] if (folder_day := _date_of(year, month, day)) is not None:
                     found.append((folder_day, log_date(name), item))

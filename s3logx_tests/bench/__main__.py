@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 
+from s3logx_tests.bench.buckets import s3
 from s3logx_tests.bench.data import BenchData
 from s3logx_tests.bench.measure import ROOT
 from s3logx_tests.bench.measurements import MEASUREMENTS, Bench, Measured
@@ -15,7 +16,7 @@ from s3logx_tests.bench.summaries import summaries
 
 _BUILD = ROOT / "build"
 _PEERS = ("polars", "duckdb", "chdb", "pytricia", "maxminddb")
-_MEASUREMENTS = {**MEASUREMENTS, "regions": regions, "summaries": summaries}
+_MEASUREMENTS = {**MEASUREMENTS, "s3": s3, "regions": regions, "summaries": summaries}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -30,10 +30,10 @@ from s3logx_tests.bench.measure import ROOT, Outcome, Step
 _MODULE = "s3logx_assets.definitions"
 
 
-def extract(logs: Path, out: Path) -> Step:
+def extract(logs: Path, out: Path, source: str | None = None) -> Step:
     """Extraction over every date of the logs: list, gawk, dedup, seal, sort, digest, ledger, write, sync. The asset
-    checks, which look at a date once it is stored, are left out."""
-    step = extract_and_check(logs, out)
+    checks, which look at a date once it is stored, are left out. `source`: where the same logs are read from."""
+    step = extract_and_check(logs, out, source)
 
     def without_checks() -> Callable[[], Outcome]:
         with mock.patch.object(extract_module, "_evaluate", return_value=()):
@@ -42,10 +42,12 @@ def extract(logs: Path, out: Path) -> Step:
     return without_checks
 
 
-def extract_and_check(logs: Path, out: Path) -> Step:
+def extract_and_check(logs: Path, out: Path, source: str | None = None) -> Step:
     """All that the asset does: extraction, and the asset checks of every date."""
     days = LocalLogStore(logs).days()
     environment = _environment(logs, out, days[0])
+    if source is not None:
+        environment["S3LOGX_LOGS"] = source
 
     def step() -> Callable[[], Outcome]:
         settings = Settings.read(environment)

@@ -3,6 +3,7 @@ is lost by a restart, a missed tick or an event from before the first one.
 
     new_log_files_sensor   listings of the last dates against the ledgers -> the dates that differ
     stale_scopes_sensor    daily usage against the scopes' files -> the job that updates them
+    daily_update, daily_scopes   the same two once a day, for those who stop the sensors
     weekly_publication     a release every Monday
     ask_again              every night, where services are asked: lookups that failed, and those that have aged
 """
@@ -102,6 +103,21 @@ def build_automation(
         log_store: dg.ResourceParam[LogStore], private_store: dg.ResourceParam[TableStore]
     ) -> list[dg.RunRequest] | dg.SkipReason:
         """Requests the recent dates whose log files are not the ones that were extracted."""
+        return new_files(log_store, private_store)
+
+    @dg.schedule(
+        target=dg.AssetSelection.assets(*daily_keys),
+        cron_schedule="0 2 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+    )
+    def daily_update(
+        log_store: dg.ResourceParam[LogStore], private_store: dg.ResourceParam[TableStore]
+    ) -> list[dg.RunRequest] | dg.SkipReason:
+        """What new_log_files_sensor does, once a night instead of every minute."""
+        return new_files(log_store, private_store)
+
+    def new_files(log_store: LogStore, private_store: TableStore) -> list[dg.RunRequest] | dg.SkipReason:
         today = datetime.now(UTC).date()
         days = [today - timedelta(days=back) for back in reversed(range(TRAILING_DATES))]
         try:
@@ -112,13 +128,7 @@ def build_automation(
             return dg.SkipReason(f"the last {TRAILING_DATES} dates are up to date")
         return [
             dg.RunRequest(
-                # The same listing is not asked for twice, so a date that fails is not tried for ever.
-                run_key=_run_key(*(f"{day} {digest}" for day, digest in wanted.items() if first <= day <= last)),
-                asset_selection=daily_keys,
-                tags={
-                    "dagster/asset_partition_range_start": first.isoformat(),
-                    "dagster/asset_partition_range_end": last.isoformat(),
-                },
+                run_key=run_key_of(wanted, first, last, today), asset_selection=daily_keys, tags=_range(first, last)
             )
             for first, last in contiguous(list(wanted))
         ]
@@ -128,14 +138,19 @@ def build_automation(
         private_store: dg.ResourceParam[TableStore], rules: dg.ResourceParam[Rules]
     ) -> dg.RunRequest | dg.SkipReason:
         """Requests the job that updates the scopes, when the daily usage has moved on from them."""
-        try:
-            found = plan(private_store, rules)
-        except S3logxError as error:
-            return dg.SkipReason(str(error))
-        if not found.stale and not found.vanished:
-            return dg.SkipReason(f"all {len(found.versions)} scopes are up to date")
-        news = [f"{scope} {found.versions[scope]}" for scope in found.stale]
-        return dg.RunRequest(run_key=_run_key(*news, *found.vanished))
+        return _stale_scopes(private_store, rules)
+
+    @dg.schedule(
+        job=update_scopes,
+        cron_schedule="0 5 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+    )
+    def daily_scopes(
+        private_store: dg.ResourceParam[TableStore], rules: dg.ResourceParam[Rules]
+    ) -> dg.RunRequest | dg.SkipReason:
+        """What stale_scopes_sensor does, once a night instead of every minute."""
+        return _stale_scopes(private_store, rules)
 
     weekly_publication = dg.ScheduleDefinition(
         name="weekly_publication",
@@ -145,8 +160,37 @@ def build_automation(
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="A release every Monday morning.",
     )
-    schedules = [weekly_publication, *([_ask_again(settings)] if settings.asks_services else [])]
+    schedules = [
+        weekly_publication,
+        daily_update,
+        daily_scopes,
+        *([_ask_again(settings)] if settings.asks_services else []),
+    ]
     return [new_log_files_sensor, stale_scopes_sensor], schedules
+
+
+def run_key_of(wanted: Mapping[date, str], first: date, last: date, today: date) -> str:
+    """The key of a run over some of the `wanted` dates: the same listings are asked for once a day, so a date that fails
+    is tried again, but not for ever in a row."""
+    return _run_key(f"{today}", *(f"{day} {digest}" for day, digest in wanted.items() if first <= day <= last))
+
+
+def _range(first: date, last: date) -> dict[str, str]:
+    return {
+        "dagster/asset_partition_range_start": first.isoformat(),
+        "dagster/asset_partition_range_end": last.isoformat(),
+    }
+
+
+def _stale_scopes(store: TableStore, rules: Rules) -> dg.RunRequest | dg.SkipReason:
+    try:
+        found = plan(store, rules)
+    except S3logxError as error:
+        return dg.SkipReason(str(error))
+    if not found.stale and not found.vanished:
+        return dg.SkipReason(f"all {len(found.versions)} scopes are up to date")
+    news = [f"{scope} {found.versions[scope]}" for scope in found.stale]
+    return dg.RunRequest(run_key=_run_key(*news, *found.vanished))
 
 
 def _ask_again(settings: Settings) -> dg.ScheduleDefinition:
@@ -166,10 +210,7 @@ def _ask_again(settings: Settings) -> dg.ScheduleDefinition:
         return [
             dg.RunRequest(
                 run_key=_run_key("ask_again", today.isoformat(), first.isoformat(), last.isoformat()),
-                tags={
-                    "dagster/asset_partition_range_start": first.isoformat(),
-                    "dagster/asset_partition_range_end": last.isoformat(),
-                },
+                tags=_range(first, last),
             )
             for first, last in contiguous(days)
         ]

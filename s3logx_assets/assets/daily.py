@@ -20,6 +20,7 @@ from s3logx_assets.adapters.log_store import LogStore
 from s3logx_assets.adapters.table_store import TableStore, partition
 from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.errors import S3logxError, StoreError, TransientError
+from s3logx_assets.core.progress import Progress
 from s3logx_assets.core.requesters import History, Indexes
 from s3logx_assets.core.sealing import Sealer
 from s3logx_assets.metadata import table_metadata
@@ -166,15 +167,17 @@ def build_daily_assets(
             for asset in assets:
                 if asset not in wanted and any(key.asset_key == asset.spec.key for key in wanted_checks):
                     yield from _rechecked(asset, tools, days, wanted_checks)
-            for number, (day, outcome) in enumerate(_run(wanted, tools, days), start=1):
+            progress = Progress(len(days))
+            for day, outcome in _run(wanted, tools, days):
                 for key, made in outcome.made:
                     yield _materialization(key, day, made)
                     yield from _evaluations(key, day, made.checks, wanted_checks)
                 if outcome.error is not None:
                     failures[day] = outcome.error
                     context.log.error(f"{day}: {_reason(outcome.error)}")
+                    progress.failed()
                 else:
-                    context.log.info(f"{day} done, {number} of {len(days)}")
+                    context.log.info(progress.done(day, *outcome.read))
         if failures:
             raise _failure(failures, len(days))
 
@@ -187,6 +190,13 @@ class _Outcome:
 
     made: list[tuple[dg.AssetKey, Made]] = field(default_factory=list)
     error: Exception | None = None
+
+    @property
+    def read(self) -> tuple[int, int, int]:
+        """Files, records and bytes that the first step read."""
+        first = self.made[0][1].metadata if self.made else {}
+        files, records, size = (int(first.get(name, 0)) for name in ("files", "records", "bytes"))
+        return files, records, size
 
 
 def _run(wanted: Sequence[DailyAsset], tools: Tools, days: Sequence[date]) -> Iterator[tuple[date, _Outcome]]:

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 _PAGE = 1000
 _CHUNK = 1 << 20
 _CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
+# Waits grow to seconds: a busy service is left alone for a while.
 _RETRIES: Any = {
-    "max_retries": 6,
-    "retry_timeout": timedelta(seconds=100),
-    "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=10), "base": 2},
+    "max_retries": 8,
+    "retry_timeout": timedelta(minutes=2),
+    "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=10), "base": 4},
 }
 # Of an answer that comes in pieces each piece has the time; the whole may take longer.
 _TIMES: Any = {"connect_timeout": timedelta(seconds=10), "read_timeout": timedelta(seconds=30), "timeout": "10m"}
@@ -94,13 +95,25 @@ class Bucket:
     def scan(self, folder: str, after: str, end: str = "") -> Iterator[StoredObject]:
         """The objects below `folder` (empty, or ending in `/`) whose keys come behind `after` and, if it is given, before
         `end`; names are whole keys, in their order. Raises SourceError, SourceUnavailable."""
-        with self._explained():
-            pages = obstore.list(self._store, folder.rstrip("/") or None, offset=after or None, chunk_size=_PAGE)
-            for page in pages:
-                for item in page:
-                    if end and item["path"] >= end:
-                        return
-                    yield StoredObject(item["path"], item["size"], _tag(item["e_tag"]), item["last_modified"])
+        tries_left = _RETRIES["max_retries"]
+        while True:
+            try:
+                with self._explained():
+                    pages = obstore.list(
+                        self._store, folder.rstrip("/") or None, offset=after or None, chunk_size=_PAGE
+                    )
+                    for page in pages:
+                        for item in page:
+                            if end and item["path"] >= end:
+                                return
+                            yield StoredObject(item["path"], item["size"], _tag(item["e_tag"]), item["last_modified"])
+                            after = item["path"]
+                    return
+            except SourceUnavailable:
+                # obstore asks again for an object that came in part, not for a page of a listing.
+                if not tries_left:
+                    raise
+                tries_left -= 1
 
     def get(self, key: str, expected: StoredObject | None = None) -> "GetResult":
         """The object, of which only the beginning has come. Raises FileNotFoundError, ObjectChanged where it is not the

@@ -253,6 +253,24 @@ def test_a_listing_that_fails_is_no_empty_one(
     assert f"S3LOGX_LOGS: {location}" in str(caught.value)
 
 
+@pytest.mark.parametrize("fault", [*Fault], ids=lambda fault: fault.name)
+def test_a_page_of_a_listing_that_fails_is_asked_for_again_from_where_it_was(
+    aws: S3Server, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    """Never a listing cut short, and nothing twice; what would fail again fails at once."""
+    files = {f"{DAY:%Y/%m/%d}/{file_name(DAY, number)}": b"" for number in range(1200)}
+    location = bucket_of(aws, files)
+    proxy.inject(fault, "continuation-token", times=1)
+    store = store_of(location)
+    if fault in (Fault.ACCESS_DENIED, Fault.SKEWED):
+        with pytest.raises(S3logxError, match="S3LOGX_LOGS"):
+            list(store.listings([DAY]))
+        return
+    ((_, listing),) = store.listings([DAY])
+    assert [item.name for item in listing.objects] == sorted(files)
+    assert any("continuation-token" in path for _, path in proxy.requests)
+
+
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [

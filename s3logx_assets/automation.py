@@ -40,12 +40,12 @@ _LOOKED_UP = tuple(asset.spec.key for asset in (IP_REGIONS_ASSET, REGION_COORDIN
 
 def days_to_extract(log_store: LogStore, store: TableStore, days: Sequence[date]) -> dict[date, str]:
     """Those of `days` whose listing differs from what was extracted, each with the listing's digest. A date without
-    log files and without a partition is no news."""
+    log files and without a partition is no news; one that cannot be listed is: its run says why."""
     wanted = {}
     for day, listing in log_store.listings(days):
         record = store.record(EXTRACTED_LOGS, partition(day))
         digest = listing_digest(listing.objects)
-        if (record["listing"] != digest) if record is not None else listing.objects:
+        if listing.error or ((record["listing"] != digest) if record is not None else listing.objects):
             wanted[day] = digest
     return wanted
 

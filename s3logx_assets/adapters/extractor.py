@@ -121,7 +121,7 @@ class Extractor:
         files: list[_File] = []
         for day, listing in self._store.listings(days):
             numbers = range(len(files), len(files) + len(listing.objects))
-            entry = _Date(day, listing, numbers, len(numbers), refuse(day, listing))
+            entry = _Date(day, listing, numbers, len(numbers), listing.error or refuse(day, listing))
             dates.append(entry)
             files.extend(_File(item, entry) for item in listing.objects)
         waiting = deque(dates)

@@ -32,12 +32,14 @@ NEIGHBOURS = (timedelta(days=-1), timedelta(0), timedelta(days=1))
 class Listing:
     """The log objects of one date, in byte order of name, and what lay beside them.
 
-    `strays` counts objects whose date folder disagrees with their name, `ignored` those with another kind of name.
+    `strays` counts objects whose date folder disagrees with their name, `ignored` those with another kind of name. `error`:
+    why the date cannot be listed, where it alone cannot; then there are no objects.
     """
 
     objects: tuple[LogObject, ...]
     strays: int = 0
     ignored: int = 0
+    error: SourceError | None = None
 
 
 class LogReader(Protocol):
@@ -53,7 +55,8 @@ class LogStore(Protocol):
     """A source of log objects."""
 
     def listings(self, days: Sequence[date]) -> Iterator[tuple[date, Listing]]:
-        """The listing of each of `days`, in their order. Raises SourceError if the source is none."""
+        """The listing of each of `days`, in their order. Raises SourceError if the source is none, SourceUnavailable if it
+        cannot be reached."""
 
     def days(self) -> list[date]:
         """All dates that have log objects, ascending."""
@@ -78,21 +81,26 @@ class LocalLogStore:
     def listings(self, days: Sequence[date]) -> Iterator[tuple[date, Listing]]:
         flat, roots, ignored = self._survey(set(days))
         for day in days:
-            entries, strays, others = list(flat.get(day, ())), 0, 0
-            for root in roots:
-                for shift in NEIGHBOURS:
-                    for entry, item_day in self._in_date_folder(root, day + shift):
-                        if item_day == day:
-                            entries.append(entry)
-                            strays += bool(shift)
-                        elif not shift:
-                            others += item_day is None
-                            # Too far from its date to be listed there, so it is reported here.
-                            strays += item_day is not None and item_day - day not in NEIGHBOURS
-            objects = sorted(
-                (item for item in map(self._describe, entries) if item is not None), key=attrgetter("name")
-            )
-            yield day, Listing(tuple(objects), strays, ignored + others)
+            try:
+                yield day, self._listing(day, flat.get(day, ()), roots, ignored)
+            except SourceError as error:
+                yield day, Listing((), error=error)
+
+    def _listing(self, day: date, flat: Iterable[os.DirEntry[str]], roots: Iterable[Path], ignored: int) -> Listing:
+        """The listing of one date, from the log objects beside the date folders and those in them."""
+        entries, strays = list(flat), 0
+        for root in roots:
+            for shift in NEIGHBOURS:
+                for entry, item_day in self._in_date_folder(root, day + shift):
+                    if item_day == day:
+                        entries.append(entry)
+                        strays += bool(shift)
+                    elif not shift:
+                        ignored += item_day is None
+                        # Too far from its date to be listed there, so it is reported here.
+                        strays += item_day is not None and item_day - day not in NEIGHBOURS
+        objects = (item for item in map(self._describe, entries) if item is not None)
+        return Listing(tuple(sorted(objects, key=attrgetter("name"))), strays, ignored)
 
     def days(self) -> list[date]:
         flat, roots, _ = self._survey(None)

@@ -108,6 +108,8 @@ def _metadata(done: ExtractedDate, counts: dict[str, int], path: Path) -> dict[s
 def _check(tools: Tools, day: date) -> tuple[CheckOutcome, ...]:
     """The checks of a date as it is stored, against the source as it is now."""
     ((_, listing),) = tools.log_store.listings([day])
+    if listing.error is not None:
+        raise listing.error
     rows = tools.private_store.read(KEY, partition(day))
     return _evaluate(tools, checks.Subject(day, rows, ledger_of(tools.private_store, day), listing))
 

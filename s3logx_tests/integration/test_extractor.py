@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import date, timedelta
 from functools import partial
@@ -575,6 +575,26 @@ def test_one_bad_file_stops_its_date_alone(tmp_path: Path, bad: int, workers: in
     assert isinstance(failed, FailedDate)
     for day, outcome in outcomes.items():
         assert_as_worked_out(outcome, by_day[day])
+
+
+def test_a_date_that_cannot_be_listed_fails_alone(tmp_path: Path) -> None:
+    """It ended the run of all dates."""
+    write(tmp_path, {log_name(1, day): joined(honest_lines(day.day, 2)) for day in DAYS[:3]})
+
+    class Closed(LocalLogStore):
+        def listings(self, days: Sequence[date]) -> Iterator[tuple[date, Listing]]:
+            for day, listing in super().listings(days):
+                yield day, Listing((), error=SourceError("closed")) if day == DAYS[1] else listing
+
+    refused: list[date] = []
+    outcomes = Extractor(Closed(tmp_path), SEALER.seal, 2).extract(DAYS[:3], lambda day, _: refused.append(day))
+    found = {outcome.day: outcome for outcome in outcomes}
+    assert isinstance(found[DAYS[0]], ExtractedDate)
+    assert isinstance(found[DAYS[2]], ExtractedDate)
+    failed = found[DAYS[1]]
+    assert isinstance(failed, FailedDate)
+    assert str(failed.error) == "closed"
+    assert refused == [DAYS[0], DAYS[2]], "an empty listing must not be taken for logs that are gone"
 
 
 def test_refused_dates_are_not_read(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The log store over a folder: layouts, strays, odd names, links, permissions, and files that change."""
 
 import os
+import re
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -224,8 +225,9 @@ def test_a_folder_name_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     os.mkdir(folder)
     with open(folder + b"/" + log_name().encode(), "xb"):
         pass
-    with pytest.raises(SourceError, match=r"lat\\xe9.* is not UTF-8"):
-        listing(tmp_path)
+    found = listing(tmp_path)
+    assert re.search(r"lat\\xe9.* is not UTF-8", str(found.error))
+    assert found.objects == ()
     assert listing(tmp_path, NEXT).objects == ()
 
 
@@ -266,7 +268,7 @@ def test_a_file_that_goes_while_it_is_listed_is_not_listed(tmp_path: Path, monke
     assert names(listing(tmp_path)) == [log_name(unique="B")]
 
 
-@pytest.mark.parametrize("closed", ["", "2025", "2025/03", "2025/03/01", "sub"])
+@pytest.mark.parametrize("closed", ["", "2025", "sub"])
 def test_a_folder_without_permission_is_named(closed: str) -> None:
     with processes.open_folder() as root:
         put(root, f"2025/03/01/{log_name()}", f"sub/{log_name()}")
@@ -277,6 +279,19 @@ def test_a_folder_without_permission_is_named(closed: str) -> None:
             processes.as_nobody(processes.log_days, root)
         (root / closed).chmod(0o755)
         assert len(processes.as_nobody(processes.list_logs, root, [DAY])[0][1].objects) == 2
+
+
+def test_a_date_folder_without_permission_fails_its_dates_and_no_other() -> None:
+    """It ended the run of all dates."""
+    with processes.open_folder() as root:
+        far = DAY + timedelta(days=9)
+        put(root, f"2025/03/01/{log_name()}", f"{far:%Y/%m/%d}/{log_name(far)}")
+        (root / "2025/03/01").chmod(0)
+        (_, closed), (_, other) = processes.as_nobody(processes.list_logs, root, [DAY, far])
+        assert re.fullmatch(f"S3LOGX_LOGS: cannot list {root}.*/03/01: Permission denied", str(closed.error))
+        assert closed.objects == ()
+        assert names(other) == [f"{far:%Y/%m/%d}/{log_name(far)}"]
+        assert other.error is None
 
 
 def test_a_file_without_permission_is_listed_and_named_when_opened() -> None:

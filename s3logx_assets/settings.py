@@ -154,16 +154,13 @@ def _home(env: Mapping[str, str]) -> Path:
     return home
 
 
-def _local(env: Mapping[str, str], name: str, default: Path | None = None) -> Path:
+def _local(env: Mapping[str, str], name: str, default: Path) -> Path:
     def parse(text: str) -> Path:
         if "://" in text:
             raise ValueError
         return Path(text)
 
-    path = _parse(env, name, "the path of a local folder", parse) or default
-    if path is None:
-        raise SettingsError(f"{name} is not set; it must be the path of a local folder")
-    return path.absolute()
+    return (_parse(env, name, "the path of a local folder", parse) or default).absolute()
 
 
 def _location(env: Mapping[str, str], name: str) -> Location:

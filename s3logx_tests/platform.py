@@ -12,12 +12,15 @@ from pathlib import Path
 import dagster as dg
 import numpy as np
 import pyarrow as pa
+from dagster._core.definitions.schedule_definition import ScheduleExecutionData
+from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from s3logx_assets.adapters.geolocation import Geolocator
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.addresses import AddressBlock
 from s3logx_assets.core.schemas import REGION_COORDINATES
 from s3logx_assets.definitions import build_defs
+from s3logx_assets.resources import build_resources
 from s3logx_assets.settings import Settings
 
 DAILY = ("extracted_logs", "ip_indexes", "ip_regions", "region_coordinates", "daily_usage")
@@ -132,6 +135,25 @@ class Platform:
         return self._job().execute_in_process(
             instance=self.instance, asset_selection=[dg.AssetKey("publication")], raise_on_error=False
         )
+
+    def tick(self, name: str) -> Sequence[dg.RunRequest] | str:
+        """What a sensor or schedule asks for now, or why it asks for nothing."""
+        repository = self._defs().get_repository_def()
+        every = build_resources(self.settings)
+        found: SensorExecutionData | ScheduleExecutionData
+        if repository.has_sensor_def(name):
+            sensor = repository.get_sensor_def(name)
+            resources = {each: every[each] for each in sensor.required_resource_keys}
+            found = sensor.evaluate_tick(
+                dg.build_sensor_context(self.instance, resources=resources, repository_def=repository)
+            )
+        else:
+            schedule = repository.get_schedule_def(name)
+            resources = {each: every[each] for each in schedule.required_resource_keys}
+            found = schedule.evaluate_tick(
+                dg.build_schedule_context(self.instance, resources=resources, repository_def=repository)
+            )
+        return list(found.run_requests or ()) or str(found.skip_message)
 
     def materialized(self, asset: str) -> set[str]:
         """The partitions that the event log has."""

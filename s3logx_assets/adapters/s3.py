@@ -8,15 +8,15 @@ faster, lists and reads. A service's own error text stays here: it can quote key
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.store import S3Store
 
-from s3logx_assets.adapters.objects import StoredObject
 from s3logx_assets.core.errors import S3logxError, SourceError, SourceUnavailable
 from s3logx_assets.core.locations import S3Location
 
@@ -53,6 +53,15 @@ _MEANINGS = {
 _BUSY = ("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling", "ThrottlingException")
 
 
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What a listing says of an object; `version` is its ETag."""
+
+    key: str
+    size: int
+    version: str
+
+
 class ObjectChanged(Exception):
     """An object is not the one that was listed."""
 
@@ -65,21 +74,18 @@ class Bucket:
     setting: str
     resource: "S3Resource"
     requester_pays: bool = False
+    _opening: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def __repr__(self) -> str:
         return f"Bucket({str(self.location)!r})"
 
     def level(self, prefix: str, after: str = "") -> tuple[list[StoredObject], list[str], bool]:
-        """One page of what lies directly below a text that keys begin with, behind the key `after`: the objects, named by
-        their keys, the folders' keys (ending in `/`), and whether there is more. Raises SourceError, SourceUnavailable."""
+        """One page of what lies directly below a text that keys begin with, behind the key `after`: the objects, the
+        folders' keys (ending in `/`), and whether there is more. Raises SourceError, SourceUnavailable."""
         with self._explained():
-            payer = {"RequestPayer": "requester"} if self.requester_pays else {}
-            answer = self._client.list_objects_v2(
-                Bucket=self.location.bucket, Prefix=prefix, Delimiter="/", StartAfter=after, MaxKeys=_PAGE, **payer
-            )
+            answer = self._listed(Prefix=prefix, Delimiter="/", StartAfter=after, MaxKeys=_PAGE)
             objects = [
-                StoredObject(item["Key"], item["Size"], _tag(item["ETag"]), item["LastModified"])
-                for item in answer.get("Contents", ())
+                StoredObject(item["Key"], item["Size"], _tag(item["ETag"])) for item in answer.get("Contents", ())
             ]
             folders = [item["Prefix"] for item in answer.get("CommonPrefixes", ())]
             return objects, folders, bool(answer["IsTruncated"])
@@ -94,7 +100,7 @@ class Bucket:
 
     def scan(self, folder: str, after: str, end: str = "") -> Iterator[StoredObject]:
         """The objects below `folder` (empty, or ending in `/`) whose keys come behind `after` and, if it is given, before
-        `end`; names are whole keys, in their order. Raises SourceError, SourceUnavailable."""
+        `end`, in the order of their keys. Raises SourceError, SourceUnavailable."""
         tries_left = _RETRIES["max_retries"]
         while True:
             try:
@@ -106,7 +112,7 @@ class Bucket:
                         for item in page:
                             if end and item["path"] >= end:
                                 return
-                            yield StoredObject(item["path"], item["size"], _tag(item["e_tag"]), item["last_modified"])
+                            yield StoredObject(item["path"], item["size"], _tag(item["e_tag"]))
                             after = item["path"]
                     return
             except SourceUnavailable:
@@ -115,64 +121,58 @@ class Bucket:
                     raise
                 tries_left -= 1
 
-    def get(self, key: str, expected: StoredObject | None = None) -> "GetResult":
-        """The object, of which only the beginning has come. Raises FileNotFoundError, ObjectChanged where it is not the
-        `expected` one, SourceError, SourceUnavailable."""
+    def read(self, wanted: StoredObject) -> bytes:
+        """An object as it was listed, whole. Raises FileNotFoundError, ObjectChanged, SourceError, SourceUnavailable."""
         with self._explained():
-            found = obstore.get(self._store, key)
-            if expected is not None and (found.meta["size"], _tag(found.meta["e_tag"])) != (
-                expected.size,
-                expected.version,
-            ):
-                raise ObjectChanged
-            return found
+            return self._got(wanted).bytes().to_bytes()
 
-    def read(self, key: str, expected: StoredObject | None = None) -> bytes:
-        """The same, whole."""
-        found = self.get(key, expected)
-        with self._explained():
-            return found.bytes().to_bytes()
-
-    def chunks(self, key: str, expected: StoredObject | None = None) -> Iterator[bytes]:
+    def chunks(self, wanted: StoredObject) -> Iterator[bytes]:
         """The same, piece by piece."""
-        found = self.get(key, expected)
         with self._explained():
-            for chunk in found.stream(min_chunk_size=_CHUNK):
+            for chunk in self._got(wanted).stream(min_chunk_size=_CHUNK):
                 yield bytes(chunk)
+
+    def _got(self, wanted: StoredObject) -> "GetResult":
+        """The beginning of an object."""
+        found = obstore.get(self._store, wanted.key)
+        if (found.meta["size"], _tag(found.meta["e_tag"])) != (wanted.size, wanted.version):
+            raise ObjectChanged
+        return found
+
+    def _listed(self, **options: Any) -> Any:
+        """An answer of ListObjectsV2 through boto3."""
+        payer = {"RequestPayer": "requester"} if self.requester_pays else {}
+        return self._client.list_objects_v2(Bucket=self.location.bucket, **options, **payer)
 
     @cached_property
     def _client(self) -> Any:
         return self.resource.get_client()
 
-    @cached_property
+    @property
     def _store(self) -> S3Store:
-        region = self._region()
-        config: Any = {"region": region, "request_payer": self.requester_pays}
+        with self._opening:  # many threads ask for it first, and it takes a request to make
+            return self._opened_store
+
+    @cached_property
+    def _opened_store(self) -> S3Store:
+        config: Any = {"region": self._region(), "request_payer": self.requester_pays}
         options: Any = dict(_TIMES)
         endpoint = str(self._client.meta.endpoint_url)
         if not re.search(r"\.amazonaws\.com(\.cn)?$", endpoint):
             config["endpoint"] = endpoint
             options["allow_http"] = endpoint.startswith("http://")
-        credentials: Any = None
-        if self.resource.use_unsigned_session:
-            config["skip_signature"] = True
-        else:
-            credentials = _Credentials(self.resource)
         return S3Store(
             self.location.bucket,
             config=config,
             client_options=options,
             retry_config=_RETRIES,
-            credential_provider=credentials,
+            credential_provider=_credentials(self.resource),
         )
 
     def _region(self) -> str:
         """Where the bucket is: boto3 finds its way there, obstore has to be told. The answer also shows at once whether
         bucket and credentials are good."""
-        payer = {"RequestPayer": "requester"} if self.requester_pays else {}
-        answer = self._client.list_objects_v2(
-            Bucket=self.location.bucket, Prefix=self.location.prefix, MaxKeys=1, **payer
-        )
+        answer = self._listed(Prefix=self.location.prefix, MaxKeys=1)
         found = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
         return str(found or self._client.meta.region_name or "us-east-1").replace("aws-global", "us-east-1")
 
@@ -203,58 +203,25 @@ class Bucket:
         return SourceUnavailable(f"{place}: the service cannot be reached, or answers nonsense ({code or name})")
 
 
-class S3Objects:
-    """The objects of a bucket whose keys begin with the location's prefix."""
+def _credentials(resource: "S3Resource") -> Callable[[], Any]:
+    """What obstore asks for the session's credentials, again and again before they expire."""
+    import boto3  # type: ignore[import-untyped]
+    from obstore.auth.boto3 import Boto3CredentialProvider
 
-    def __init__(self, bucket: Bucket) -> None:
-        self.bucket = bucket
-        self._prefix = bucket.location.prefix
-
-    def __repr__(self) -> str:
-        return f"S3Objects({str(self.bucket.location)!r})"
-
-    def folders(self, prefix: str = "") -> list[str]:
-        above = self._prefix + prefix
-        pages = self.bucket.levels(above)
-        return sorted(folder.removeprefix(above).rstrip("/") for _, folders in pages for folder in folders)
-
-    def objects(self, prefix: str = "") -> Iterator[StoredObject]:
-        above = self._prefix + prefix
-        for item in self.bucket.scan(above.rpartition("/")[0], ""):
-            if item.name.startswith(above):
-                yield replace(item, name=item.name.removeprefix(self._prefix))
-
-    def read(self, name: str) -> bytes:
-        return self.bucket.read(self._prefix + name)
-
-    def chunks(self, name: str) -> Iterator[bytes]:
-        return self.bucket.chunks(self._prefix + name)
-
-
-class _Credentials:
-    """The session's credentials for obstore, asked for anew before they expire."""
-
-    def __init__(self, resource: "S3Resource") -> None:
-        import boto3  # type: ignore[import-untyped]
-
-        session = boto3.Session(
-            aws_access_key_id=resource.aws_access_key_id,
-            aws_secret_access_key=resource.aws_secret_access_key,
-            aws_session_token=resource.aws_session_token,
-            profile_name=resource.profile_name,
-            region_name=resource.region_name,
-        )
-        from obstore.auth.boto3 import Boto3CredentialProvider
-
-        self._ask: Callable[[], Any] = Boto3CredentialProvider(session, ttl=timedelta(minutes=5))
-
-    def __call__(self) -> Any:
-        return self._ask()
+    session = boto3.Session(
+        aws_access_key_id=resource.aws_access_key_id,
+        aws_secret_access_key=resource.aws_secret_access_key,
+        aws_session_token=resource.aws_session_token,
+        profile_name=resource.profile_name,
+        region_name=resource.region_name,
+    )
+    # Its method alone: obstore would take the session's region from it for the bucket's.
+    return Boto3CredentialProvider(session, ttl=timedelta(minutes=5)).__call__
 
 
 def behind(objects: Sequence[StoredObject], folders: Sequence[str]) -> str:
     """The key that the next page of a level begins behind: of a folder all keys are passed, or it would come again."""
-    return max([*(item.name for item in objects), *(folder + "\U0010ffff" for folder in folders)], default="")
+    return max([*(item.key for item in objects), *(folder + "\U0010ffff" for folder in folders)], default="")
 
 
 def _code(error: Exception) -> str:

@@ -8,14 +8,13 @@ read in pieces.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from functools import partial
 from itertools import chain
 from operator import attrgetter
 
 from s3logx_assets.adapters.log_store import DEEPEST_ROOT, NEIGHBOURS, Listing, LogReader, kind_below
-from s3logx_assets.adapters.objects import StoredObject
-from s3logx_assets.adapters.s3 import Bucket, ObjectChanged, behind
+from s3logx_assets.adapters.s3 import Bucket, ObjectChanged, StoredObject, behind
 from s3logx_assets.core.concurrency import mapped
 from s3logx_assets.core.errors import LogFileError, SourceError, SourceUnavailable
 from s3logx_assets.core.ledger import LogObject
@@ -84,13 +83,13 @@ class S3LogStore:
         ]
         placed = chain.from_iterable(mapped(lambda scan: scan(), scans, _LISTINGS_AT_ONCE))
         # Two ranges may meet in the folders between them.
-        for folder_day, day, item in {each[-1].name: each for each in placed}.values():
+        for folder_day, day, item in {each[-1].key: each for each in placed}.values():
             if folder_day is not None and (day is None or day - folder_day not in NEIGHBOURS):
                 # Too far from its date to be listed there, so it is reported here.
                 found[folder_day].ignored += day is None
                 found[folder_day].strays += day is not None
             elif day in wanted:
-                name = item.name.removeprefix(self._prefix)
+                name = item.key.removeprefix(self._prefix)
                 found[day].objects.append(LogObject(name, item.size, item.version))
                 found[day].strays += folder_day not in (None, day)
         for day in days:
@@ -107,8 +106,7 @@ class S3LogStore:
         return sorted({*chain.from_iterable(flat), *chain.from_iterable(dated)})
 
     def open(self, item: LogObject) -> LogReader:
-        key, expected = self._prefix + item.name, _stored(item)
-        return _Reader(item, lambda: self._bucket.chunks(key, expected))
+        return _Reader(item, lambda: self._bucket.chunks(self._stored(item)))
 
     def opening(self, items: Iterable[LogObject]) -> Iterator[Callable[[], LogReader]]:
         return mapped(self._fetched, items, _AHEAD)
@@ -118,10 +116,13 @@ class S3LogStore:
         if item.size > _SMALL:
             return lambda: self.open(item)
         try:
-            content = self._bucket.read(self._prefix + item.name, _stored(item))
+            content = self._bucket.read(self._stored(item))
         except Exception as error:
             return partial(_raising, item, error)
         return lambda: _Reader(item, lambda: iter([content]))
+
+    def _stored(self, item: LogObject) -> StoredObject:
+        return StoredObject(self._prefix + item.name, item.size, item.version)
 
     def _survey(self) -> _Survey:
         """Looks at all folders that are not of dates. Raises SourceError where nothing looks like logs."""
@@ -162,7 +163,7 @@ class S3LogStore:
             folders.update(folder.removeprefix(base).rstrip("/") for folder in found)
             after = behind(objects, found)
             for item in objects:
-                day = log_date(item.name.removeprefix(base))
+                day = log_date(item.key.removeprefix(base))
                 if day is None:
                     ignored += 1
                 else:
@@ -177,7 +178,7 @@ class S3LogStore:
         """The log objects of a date that lie beside those of others."""
         found: list[_Placed] = []
         for objects, _ in self._bucket.levels(f"{base}{day}-"):
-            found += [(None, log_date(item.name.removeprefix(base)), item) for item in objects]
+            found += [(None, log_date(item.key.removeprefix(base)), item) for item in objects]
         return found
 
     def _dated(self, root: str, first: date, last: date) -> list[_Placed]:
@@ -186,7 +187,7 @@ class S3LogStore:
         start, end = (f"{root}{day.year:04}/{day.month:02}/{day.day:02}/" for day in (first - _DAY, last + _DAY))
         found: list[_Placed] = []
         for item in self._bucket.scan(_folder(root), start + _LAST_CHARACTER, end):
-            match item.name.removeprefix(root).split("/"):
+            match item.key.removeprefix(root).split("/"):
                 case [year, month, day, name] if (folder_day := _date_of(year, month, day)) is not None:
                     found.append((folder_day, log_date(name), item))
         return found
@@ -197,11 +198,11 @@ class S3LogStore:
         after = ""
         while True:
             objects, _, more = self._bucket.level(f"{base}{year:04}-", after)
-            found = [day for item in objects if (day := log_date(item.name.removeprefix(base))) is not None]
+            found = [day for item in objects if (day := log_date(item.key.removeprefix(base))) is not None]
             days += sorted(set(found))
             if not more:
                 return days
-            after = f"{base}{days[-1]}-{_LAST_CHARACTER}" if found else objects[-1].name
+            after = f"{base}{days[-1]}-{_LAST_CHARACTER}" if found else objects[-1].key
 
     def _folder_days(self, root: str) -> list[date]:
         """The dates of all date folders below a root."""
@@ -243,10 +244,6 @@ def _date_of(year: str, month: str, day: str) -> date | None:
         return date(int(year), int(month), int(day))
     except ValueError:
         return None
-
-
-def _stored(item: LogObject) -> StoredObject:
-    return StoredObject(item.name, item.size, item.version, datetime.min.replace(tzinfo=UTC))
 
 
 def _raising(item: LogObject, error: Exception) -> LogReader:

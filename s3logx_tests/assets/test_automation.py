@@ -6,34 +6,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.schedule_definition import ScheduleExecutionData
-from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from s3logx_assets.automation import run_key_of
-from s3logx_assets.resources import build_resources
 from s3logx_tests.platform import DAILY, Platform, line
 
 TODAY = datetime.now(UTC).date()
-
-
-def asked(platform: Platform, name: str) -> Sequence[dg.RunRequest] | str:
-    """The requests of a sensor or schedule, or why it has none."""
-    repository = platform._defs().get_repository_def()
-    resources = build_resources(platform.settings)
-    wanted = ("log_store", "private_store", "rules")
-    found: SensorExecutionData | ScheduleExecutionData
-    if repository.has_sensor_def(name):
-        sensor = repository.get_sensor_def(name)
-        resources = {each: resources[each] for each in wanted if each in sensor.required_resource_keys}
-        found = sensor.evaluate_tick(
-            dg.build_sensor_context(platform.instance, resources=resources, repository_def=repository)
-        )
-    else:
-        schedule = repository.get_schedule_def(name)
-        resources = {each: resources[each] for each in wanted if each in schedule.required_resource_keys}
-        context = dg.build_schedule_context(platform.instance, resources=resources, repository_def=repository)
-        found = schedule.evaluate_tick(context)
-    return list(found.run_requests or ()) or str(found.skip_message)
 
 
 def ranges(requests: Sequence[dg.RunRequest] | str) -> list[tuple[str, str]]:
@@ -55,22 +32,22 @@ def young(platform: Platform) -> Platform:
 @pytest.mark.parametrize("name", ["new_log_files_sensor", "daily_update"])
 def test_dates_whose_files_are_not_those_extracted_are_asked_for(young: Platform, name: str) -> None:
     five, one = str(TODAY - timedelta(days=5)), str(TODAY - timedelta(days=1))
-    requests = asked(young, name)
+    requests = young.tick(name)
     assert ranges(requests) == [(five, five), (one, one)]
     assert {key.to_user_string() for key in requests[0].asset_selection or ()} == set(DAILY)  # type: ignore[union-attr]
     assert young.daily(five, one).success
-    assert asked(young, name) == "the last 7 dates are up to date"
+    assert young.tick(name) == "the last 7 dates are up to date"
     young.log(f"{five}-09-00-00-BB", line("ds1/b", five))
-    assert ranges(asked(young, name)) == [(five, five)]
+    assert ranges(young.tick(name)) == [(five, five)]
 
 
 @pytest.mark.parametrize("name", ["stale_scopes_sensor", "daily_scopes"])
 def test_scopes_that_the_usage_has_moved_on_from_are_asked_for(young: Platform, name: str) -> None:
-    assert asked(young, name) == "all 0 scopes are up to date"
+    assert young.tick(name) == "all 0 scopes are up to date"
     assert young.daily(str(TODAY - timedelta(days=5)), str(TODAY)).success
-    assert len(asked(young, name)) == 1
+    assert len(young.tick(name)) == 1
     assert young.update_scopes().success
-    assert asked(young, name) == "all 2 scopes are up to date"
+    assert young.tick(name) == "all 2 scopes are up to date"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +63,7 @@ def test_a_source_in_trouble_is_a_reason_and_no_failure(
 ) -> None:
     platform.log("2025-03-01-05-00-00-AA", line("ds1/a"))
     trouble(platform.folder / "logs")
-    assert words in str(asked(platform, "new_log_files_sensor"))
+    assert words in str(platform.tick("new_log_files_sensor"))
 
 
 def test_a_date_that_fails_is_asked_for_again_the_next_day_but_not_before() -> None:

@@ -16,7 +16,7 @@ from s3logx_assets.adapters import key_store
 from s3logx_assets.adapters.gawk import executable, program
 from s3logx_assets.adapters.mapping_tables import count_rows
 from s3logx_assets.core.errors import S3logxError, SettingsError, SourceError, StoreError
-from s3logx_assets.resources import Rules, build_log_store
+from s3logx_assets.resources import Rules, build_log_store, build_release_store, private_files
 from s3logx_assets.settings import Settings
 
 
@@ -47,8 +47,8 @@ def check(settings: Settings) -> int:
     trials: dict[str, Callable[[], str]] = {
         "gawk": _try_gawk,
         "source": lambda: _try_source(settings),
-        "store": lambda: _try_store(settings.store),
-        "key": lambda: key_store.verify(settings.store / "private", settings.home, settings.key),
+        "store": lambda: _try_store(settings),
+        "key": lambda: key_store.verify(private_files(settings), settings.home, settings.key),
         "geolocation": lambda: _providers(settings),
         "dataset rule": lambda: _try_dataset_rule(settings),
     }
@@ -96,7 +96,10 @@ def _try_dataset_rule(settings: Settings) -> str:
     return f"ok, version {Rules(settings).dataset_rule.digest[:8]}"
 
 
-def _try_store(store: Path) -> str:
+def _try_store(settings: Settings) -> str:
+    store = settings.store
+    if not isinstance(store, Path):
+        return "ready, and empty" if private_files(settings).is_empty() else "ready, with tables in it"
     nearest = store
     while not nearest.exists():
         nearest = nearest.parent
@@ -119,12 +122,12 @@ def print_range(settings: Settings) -> int:
 
 def report(settings: Settings) -> int:
     """Prints the published totals of the latest release, and where its report lies."""
-    latest = settings.store / "public" / "latest"
-    try:
-        datasets = json.loads((latest / "totals.json").read_bytes())
-        archive = json.loads((latest / "archive_totals.json").read_bytes())
-    except FileNotFoundError:
-        raise StoreError(f"{latest} is not there yet; materialise publication first") from None
+    store = build_release_store(settings)
+    latest = store.latest()
+    if latest is None:
+        raise StoreError(f"{settings.store} has no release yet; materialise publication first")
+    datasets = json.loads(store.read(latest, "totals.json"))
+    archive = json.loads(store.read(latest, "archive_totals.json"))
     columns = {
         "requests": "total_number_of_requests",
         "downloads": "total_number_of_downloads",
@@ -135,7 +138,7 @@ def report(settings: Settings) -> int:
     print(f"{'dataset':24}" + "".join(f"{name:>16}" for name in columns))
     for name, figures in [*datasets.items(), ("(archive)", archive)]:
         print(f"{name[:24]:24}" + "".join(f"{figures[key]!s:>16}" for key in columns.values()))
-    print(f"\nrelease  {latest.resolve().name}\nreport   {latest.resolve() / 'index.html'}")
+    print(f"\nrelease  {latest}\nreport   {store.uri(latest, 'index.html')}")
     return 0
 
 

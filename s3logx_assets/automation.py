@@ -10,7 +10,6 @@ is lost by a restart, a missed tick or an event from before the first one.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from typing import Any
@@ -24,7 +23,7 @@ from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
 from s3logx_assets.assets.publish import publication
 from s3logx_assets.assets.summaries import plan, update_scopes
 from s3logx_assets.assets.usage import DAILY_USAGE_ASSET
-from s3logx_assets.core.errors import S3logxError, StoreError
+from s3logx_assets.core.errors import S3logxError
 from s3logx_assets.core.ledger import listing_digest
 from s3logx_assets.resources import Rules
 from s3logx_assets.settings import Settings
@@ -42,8 +41,9 @@ def days_to_extract(log_store: LogStore, store: TableStore, days: Sequence[date]
     """Those of `days` whose listing differs from what was extracted, each with the listing's digest. A date without
     log files and without a partition is no news; one that cannot be listed is: its run says why."""
     wanted = {}
+    records = dict(store.records(EXTRACTED_LOGS, map(partition, days)))
     for day, listing in log_store.listings(days):
-        record = store.record(EXTRACTED_LOGS, partition(day))
+        record = records[partition(day)]
         digest = listing_digest(listing.objects)
         if listing.error or ((record["listing"] != digest) if record is not None else listing.objects):
             wanted[day] = digest
@@ -65,14 +65,9 @@ def dates_to_ask_again(
 
 def records_of_regions(store: TableStore, first: date, last: date) -> dict[date, dict[str, Any]]:
     """The records of `ip_regions` from `first` to `last`; a damaged partition has none."""
-    records = {}
-    for value in store.partitions(IP_REGIONS, LOG_DATE):
-        if first.isoformat() <= value <= last.isoformat():
-            with suppress(StoreError):
-                record = store.record(IP_REGIONS, partition(value))
-                if record is not None:
-                    records[date.fromisoformat(value)] = record
-    return records
+    days = [day for day in store.partitions(IP_REGIONS, LOG_DATE) if first.isoformat() <= day <= last.isoformat()]
+    records = zip(days, store.records(IP_REGIONS, map(partition, days)), strict=True)
+    return {date.fromisoformat(day): record for day, (_, record) in records if record is not None}
 
 
 def contiguous(days: Sequence[date]) -> list[tuple[date, date]]:

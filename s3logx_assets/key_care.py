@@ -26,17 +26,25 @@ import pyarrow.compute as pc
 
 from s3logx_assets.adapters import key_store
 from s3logx_assets.adapters.epochs import exchange, next_epoch
+from s3logx_assets.adapters.files import Files
+from s3logx_assets.adapters.local_files import LocalFiles, make_folder, sync_folder
 from s3logx_assets.adapters.scope_state import DIGESTS, UPDATE_COMMAND, serialized_groups
-from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, make_folder, partition, sync_folder
+from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
 from s3logx_assets.core.addresses import pack, unpack
 from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.errors import MasterKeyError, SettingsError, StoreError
 from s3logx_assets.core.rekeying import rekeyed_indexes, rekeyed_logs, rekeyed_regions, rekeyed_usage
 from s3logx_assets.core.schemas import DAILY_TABLES
 from s3logx_assets.core.sealing import Sealer
+from s3logx_assets.resources import private_files
 from s3logx_assets.settings import Settings
 
 _PROGRESS = "rotation.jsonl"
+# A bucket has no way to keep all runs out and to exchange all tables in one step.
+_LOCAL_ONLY = {
+    "rotate": "stop all runs, copy it to a local folder, rotate it there, and copy private/ back",
+    "destroy": "its key is S3LOGX_KEY; remove that from wherever it is set",
+}
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -55,6 +63,8 @@ def run(settings: Settings, chosen: argparse.Namespace) -> int:
     """Runs one of the commands; 0 if all is well. Raises S3logxError."""
     if chosen.action == "status":
         return status(settings)
+    if not isinstance(settings.store, Path) and chosen.action in _LOCAL_ONLY:
+        raise SettingsError(f"S3LOGX_STORE={settings.store} is in a bucket: {_LOCAL_ONLY[chosen.action]}")
     if chosen.action == "rotate":
         return rotate(settings)
     if chosen.action == "destroy":
@@ -64,12 +74,12 @@ def run(settings: Settings, chosen: argparse.Namespace) -> int:
 
 def status(settings: Settings) -> int:
     """Prints where the key comes from, its id, whether it fits, and whether a rotation waits to be ended."""
-    private = settings.store / "private"
+    private = private_files(settings)
     place = "S3LOGX_KEY" if settings.key else settings.home / key_store.KEY_FILE
     own_id = Sealer(settings.key).key_id if settings.key else key_store.key_file_id(settings.home)
     print(f"key       {place}, key id {own_id or '(none yet)'}")
     print(f"store     {private}, key id {key_store.key_id(private) or '(none yet)'}")
-    if next_epoch(private).exists() or (private / _PROGRESS).exists():
+    if isinstance(private, LocalFiles) and (next_epoch(private.root).exists() or private.exists(_PROGRESS)):
         print("rotation  begun and not ended; run `python -m s3logx_assets key rotate` again")
     print(f"the key   {key_store.verify(private, settings.home, settings.key)}")
     return 0
@@ -91,7 +101,7 @@ def rotate(settings: Settings) -> int:
     if settings.key is None:
         print(f"Back {settings.home / key_store.KEY_FILE} up anew.")
         print("A store elsewhere that was made with the old key needs its backup from now on, as S3LOGX_KEY.")
-    elif Sealer(settings.key).key_id != key_store.key_id(store.root):
+    elif Sealer(settings.key).key_id != key_store.key_id(store.files):
         print("Set S3LOGX_KEY to what is in S3LOGX_NEW_KEY.")
     print(f"The scopes have to be counted again: {UPDATE_COMMAND}")
     return 0
@@ -106,9 +116,9 @@ def _rotate(settings: Settings, store: TableStore) -> None:
             )
         if settings.key is not None and settings.key == settings.new_key:
             raise SettingsError("S3LOGX_NEW_KEY is the key that the store has already, S3LOGX_KEY")
-        known = key_store.key_id(private)
+        known = key_store.key_id(store.files)
         if settings.new_key is None or Sealer(settings.new_key).key_id != known:
-            old = key_store.open_sealer(private, settings.home, settings.key, lambda text: None)
+            old = key_store.open_sealer(store.files, settings.home, settings.key, lambda text: None)
             new = Sealer(settings.new_key or key_store.next_key(settings.home))
             _make_epoch(store, old, new)
             exchange(private)
@@ -121,8 +131,10 @@ def _end_rotation(settings: Settings, private: Path) -> None:
     at hand, and OSError."""
     if settings.key is None:
         # Puts the next key in the key file's place, if that has not happened yet.
-        key_store.open_sealer(private, settings.home, None, lambda text: None)
-    elif key_store.key_id(private) not in {Sealer(key).key_id for key in (settings.key, settings.new_key) if key}:
+        key_store.open_sealer(LocalFiles(private), settings.home, None, lambda text: None)
+    elif key_store.key_id(LocalFiles(private)) not in {
+        Sealer(key).key_id for key in (settings.key, settings.new_key) if key
+    }:
         raise MasterKeyError(
             f"{private} is under a new key already, and that is neither S3LOGX_KEY nor S3LOGX_NEW_KEY; set one of them to "
             f"it. The tables under the old key are still in {next_epoch(private)}"
@@ -135,10 +147,10 @@ def _end_rotation(settings: Settings, private: Path) -> None:
 def _make_epoch(store: TableStore, old: Sealer, new: Sealer) -> None:
     """Makes the daily tables of every date in `private.next`; those that an earlier call made of the same are kept."""
     following = TableStore(next_epoch(store.root))
-    if key_store.key_id(following.root) != new.key_id:
+    if key_store.key_id(following.files) != new.key_id:
         _remove(following.root)  # of a rotation to a key that is gone
     make_folder(following.root)
-    key_store.begin_epoch(following.root, new)
+    key_store.begin_epoch(following.files, new)
     days = sorted({day for asset in DAILY_TABLES for day in store.partitions(asset, LOG_DATE)})
     for day in {day for asset in DAILY_TABLES for day in following.partitions(asset, LOG_DATE)} - set(days):
         for asset in DAILY_TABLES:
@@ -225,9 +237,14 @@ def _remove(folder: Path) -> None:
 
 def _present_store(settings: Settings) -> TableStore:
     """The store, which nobody makes by asking for its key. Raises MasterKeyError where there is none."""
-    private = settings.store / "private"
-    if not any(key_store.key_id(folder) for folder in (private, next_epoch(private))):
-        raise MasterKeyError(f"{private}/key_id is not there: the store has no tables yet, or lost it; see `check`")
+    private = private_files(settings)
+    places: list[Files] = [private]
+    if isinstance(private, LocalFiles):
+        places.append(LocalFiles(next_epoch(private.root)))
+    if not any(map(key_store.key_id, places)):
+        raise MasterKeyError(
+            f"{private.uri(key_store.KEY_ID)} is not there: the store has no tables yet, or lost it; see `check`"
+        )
     return TableStore(private)
 
 
@@ -276,20 +293,20 @@ def _opened(settings: Settings) -> Iterator[tuple[TableStore, Sealer]]:
     """The store and its sealer, which stay each other's meanwhile. Raises MasterKeyError, StoreBusyError."""
     store = _present_store(settings)
     with store.in_use():
-        yield store, key_store.open_sealer(store.root, settings.home, settings.key, lambda text: None)
+        yield store, key_store.open_sealer(store.files, settings.home, settings.key, lambda text: None)
 
 
 def destroy(settings: Settings, confirmed: str) -> int:
     """Destroys the key file for good. Raises SettingsError unless `confirmed` is the id of the store's key."""
     store = _present_store(settings)
     with store.alone():
-        known = key_store.key_id(store.root)
+        known = key_store.key_id(store.files)
         if confirmed != known:
             raise SettingsError(
                 "--yes-destroy is not the id of the store's key; `key status` shows it. Nothing was done"
             )
         # Of a rotation that was not ended both keys go.
-        key_ids = {known, key_store.key_id(next_epoch(store.root))}
+        key_ids = {known, key_store.key_id(LocalFiles(next_epoch(store.root)))}
         destroyed, spared = key_store.destroy_key_files(settings.home, key_ids)
     for path in destroyed:
         print(f"destroyed {path}, on {date.today()}")  # noqa: DTZ011 a word to the person at the screen

@@ -3,7 +3,6 @@ a client of the archive controls but the validated key."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -21,12 +20,12 @@ def column_schema(schema: pa.Schema) -> dg.TableSchema:
     )
 
 
-def table_metadata(table: pa.Table, path: Path) -> dict[str, Any]:
+def table_metadata(table: pa.Table, uri: str) -> dict[str, Any]:
     """What is said of every stored table: rows, columns, place."""
     return {
         "dagster/partition_row_count": table.num_rows,
         "dagster/column_schema": column_schema(table.schema),
-        "dagster/uri": str(path),
+        "dagster/uri": uri,
     }
 
 

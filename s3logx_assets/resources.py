@@ -12,16 +12,20 @@ from pathlib import Path
 
 from s3logx_assets.adapters import key_store
 from s3logx_assets.adapters.extractor import Extractor
+from s3logx_assets.adapters.files import Files
 from s3logx_assets.adapters.geolocation import EmbeddedGeolocator, Geolocator, MmdbGeolocator
 from s3logx_assets.adapters.http import HttpClient
 from s3logx_assets.adapters.ipinfo import IpinfoClient, IpinfoGeolocator
 from s3logx_assets.adapters.live_ranges import LiveRanges
+from s3logx_assets.adapters.local_files import LocalFiles
 from s3logx_assets.adapters.log_store import LocalLogStore, LogStore
 from s3logx_assets.adapters.mapping_tables import read_mapping
 from s3logx_assets.adapters.opencage import OpenCage
-from s3logx_assets.adapters.release_store import ReleaseStore
-from s3logx_assets.adapters.s3 import Bucket
+from s3logx_assets.adapters.release_store import LocalReleaseStore, ReleaseStore
+from s3logx_assets.adapters.s3 import STORE, Bucket, Role, source_role
+from s3logx_assets.adapters.s3_files import S3Files
 from s3logx_assets.adapters.s3_log_store import S3LogStore
+from s3logx_assets.adapters.s3_release_store import S3ReleaseStore
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.addresses import exclusion
 from s3logx_assets.core.asset_types import DEFAULT, AssetTypes, parse_asset_types
@@ -37,7 +41,7 @@ _LOG = logging.getLogger(__name__)
 class Keyring:
     """The master key's holder: nothing is sealed or unsealed but through it."""
 
-    private: Path
+    private: Files
     home: Path
     key: bytes | None
 
@@ -80,30 +84,44 @@ class Rules:
 
 def build_resources(settings: Settings) -> dict[str, object]:
     """Every resource of the graph."""
-    private = settings.store / "private"
+    private = private_files(settings)
     keyring = Keyring(private, settings.home, settings.key)
     return {
         "log_store": build_log_store(settings),
         "private_store": TableStore(private),
-        "public_store": ReleaseStore(settings.store / "public"),
+        "public_store": build_release_store(settings),
         "geolocator": build_geolocator(settings, keyring),
         "keyring": keyring,
         "rules": Rules(settings),
     }
 
 
+def private_files(settings: Settings) -> Files:
+    """Where the private tables are."""
+    if isinstance(settings.store, Path):
+        return LocalFiles(settings.store / "private")
+    return S3Files(build_bucket(settings.store, STORE), "private/")
+
+
+def build_release_store(settings: Settings) -> ReleaseStore:
+    """Where the releases are."""
+    if isinstance(settings.store, Path):
+        return LocalReleaseStore(settings.store / "public")
+    return S3ReleaseStore(build_bucket(settings.store, STORE), "public/")
+
+
 def build_log_store(settings: Settings) -> LogStore:
     """The source of log objects."""
     if isinstance(settings.logs, Path):
         return LocalLogStore(settings.logs)
-    return S3LogStore(build_bucket(settings.logs, "S3LOGX_LOGS", settings.requester_pays))
+    return S3LogStore(build_bucket(settings.logs, source_role("S3LOGX_LOGS"), settings.requester_pays))
 
 
-def build_bucket(location: S3Location, setting: str, requester_pays: bool = False) -> Bucket:
-    """A bucket under AWS's own settings; `setting` is what names it in errors."""
+def build_bucket(location: S3Location, role: Role, requester_pays: bool = False) -> Bucket:
+    """A bucket under AWS's own settings."""
     from dagster_aws.s3 import S3Resource  # takes seconds, and who has no bucket needs it never
 
-    return Bucket(location, setting, S3Resource(), requester_pays)
+    return Bucket(location, role, S3Resource(), requester_pays)
 
 
 def build_geolocator(settings: Settings, keyring: Keyring) -> Geolocator:

@@ -17,7 +17,7 @@ from s3logx_assets.core.addresses import exclusion
 from s3logx_assets.core.asset_types import parse_asset_types
 from s3logx_assets.core.datasets import LEVEL_HELP, LevelRule, RegexRule
 from s3logx_assets.core.errors import SettingsError
-from s3logx_assets.core.locations import Location, parse_location
+from s3logx_assets.core.locations import Location, S3Location, parse_location
 from s3logx_assets.core.mapping_entries import file_kind
 from s3logx_assets.core.sealing import MASTER_KEY_BYTES
 
@@ -35,7 +35,7 @@ class Settings:
     home: Path
     logs: Location
     first_date: date
-    store: Path
+    store: Location
     key: bytes | None = field(default=None, repr=False)
     new_key: bytes | None = field(default=None, repr=False)
     excluded_ips: str | None = field(default=None, repr=False)
@@ -70,7 +70,7 @@ class Settings:
             home=home,
             logs=_location(env, "S3LOGX_LOGS"),
             first_date=_first_date(env),
-            store=_local(env, "S3LOGX_STORE", home / "s3logx"),
+            store=_store(env, home / "s3logx"),
             key=_key(env, "S3LOGX_KEY"),
             new_key=_key(env, "S3LOGX_NEW_KEY"),
             excluded_ips=_excluded(env),
@@ -96,6 +96,11 @@ class Settings:
             rejected_share=_share(env, "S3LOGX_REJECTED_SHARE", 0.01),
             requester_pays=_switch(env, "S3LOGX_REQUESTER_PAYS", False),
         )
+        if isinstance(settings.store, S3Location) and settings.key is None:
+            raise SettingsError(
+                "S3LOGX_KEY is not set; with S3LOGX_STORE in a bucket it must be base64 of 32 bytes (for example from "
+                "`openssl rand -base64 32`), the same on every machine"
+            )
         if settings.geo == "mmdb" and settings.mmdb is None:
             raise SettingsError("S3LOGX_MMDB is not set; S3LOGX_GEO=mmdb needs the path of an MMDB file")
         if settings.geo == "ipinfo" and settings.ipinfo_key is None:
@@ -154,13 +159,14 @@ def _home(env: Mapping[str, str]) -> Path:
     return home
 
 
-def _local(env: Mapping[str, str], name: str, default: Path) -> Path:
-    def parse(text: str) -> Path:
-        if "://" in text:
+def _store(env: Mapping[str, str], default: Path) -> Location:
+    def parse(text: str) -> Location:
+        location = parse_location(text)
+        if isinstance(location, S3Location) and not location.is_folder:
             raise ValueError
-        return Path(text)
+        return location
 
-    return (_parse(env, name, "the path of a local folder", parse) or default).absolute()
+    return _parse(env, "S3LOGX_STORE", "the path of a folder, or s3://bucket/prefix", parse) or default.absolute()
 
 
 def _location(env: Mapping[str, str], name: str) -> Location:

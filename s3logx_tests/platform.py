@@ -16,11 +16,12 @@ from dagster._core.definitions.schedule_definition import ScheduleExecutionData
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from s3logx_assets.adapters.geolocation import Geolocator
+from s3logx_assets.adapters.release_store import LocalReleaseStore
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.addresses import AddressBlock
 from s3logx_assets.core.schemas import REGION_COORDINATES
 from s3logx_assets.definitions import build_defs
-from s3logx_assets.resources import build_resources
+from s3logx_assets.resources import build_release_store, build_resources, private_files
 from s3logx_assets.settings import Settings
 
 DAILY = ("extracted_logs", "ip_indexes", "ip_regions", "region_coordinates", "daily_usage")
@@ -92,12 +93,14 @@ class Platform:
     @property
     def store(self) -> TableStore:
         """The private store."""
-        return TableStore(self.settings.store / "private")
+        return TableStore(private_files(self.settings))
 
     @property
     def latest(self) -> Path:
-        """The latest release."""
-        return self.settings.store / "public" / "latest"
+        """The latest release of a local store."""
+        store = build_release_store(self.settings)
+        assert isinstance(store, LocalReleaseStore)
+        return store.link
 
     def log(self, name: str, *lines: str) -> Path:
         """Writes a log file, `name` beginning with its date."""

@@ -20,11 +20,16 @@ import pyarrow as pa
 
 from s3logx_assets import key_care
 from s3logx_assets.adapters import key_store
+from s3logx_assets.adapters.local_files import LocalFiles, replacing
 from s3logx_assets.adapters.log_store import LocalLogStore
-from s3logx_assets.adapters.release_store import ReleaseStore
-from s3logx_assets.adapters.table_store import TableStore, replacing
+from s3logx_assets.adapters.release_store import LocalReleaseStore
+from s3logx_assets.adapters.s3 import STORE
+from s3logx_assets.adapters.s3_files import S3Files
+from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.errors import S3logxError
 from s3logx_assets.core.ledger import LogObject
+from s3logx_assets.core.locations import S3Location
+from s3logx_assets.resources import build_bucket
 from s3logx_assets.settings import Settings
 
 T = TypeVar("T")
@@ -92,6 +97,14 @@ def write_generations(root: Path, first: int, count: int, ready: Any = None) -> 
         )
 
 
+def write_s3_generations(environment: dict[str, str], location: S3Location, first: int) -> None:
+    """Writes generations in a bucket over one another until it is killed."""
+    os.environ.update(environment)
+    store = TableStore(S3Files(build_bucket(location, STORE), "private/"))
+    for number in range(first, first + 10_000):
+        store.write("asset", "log_date=2025-03-01", generation(number), {"n": number}, {"s": b"%d" % number * 1000})
+
+
 def hold_a_half_written_file(path: Path, ready: Any, release: Any) -> None:
     """A living writer of `path` that is not done before `release` is set."""
     with replacing(path) as stream:
@@ -107,7 +120,7 @@ def open_sealer(private: Path, home: Path, start: Any, results: Any) -> None:
     told: list[str] = []
     start.wait(60)
     try:
-        outcome = key_store.open_sealer(private, home, None, told.append).key_id
+        outcome = key_store.open_sealer(LocalFiles(private), home, None, told.append).key_id
     except BaseException as error:
         outcome = repr(error)
     results.put((outcome, told))
@@ -116,7 +129,7 @@ def open_sealer(private: Path, home: Path, start: Any, results: Any) -> None:
 def publish_releases(root: Path, name: str, rounds: int, start: Any) -> None:
     """Publishes `rounds` releases of many files, and between them one of an id that others publish too."""
     start.wait(60)
-    store = ReleaseStore(root)
+    store = LocalReleaseStore(root)
     for number in range(rounds):
         store.publish(f"{name}-{number}", release_files(f"{name}-{number}"))
         store.publish(f"shared-{number}", release_files(f"shared-{number}"))
@@ -146,20 +159,20 @@ def open_log(root: Path, item: LogObject) -> bytes:
         reader.close()
 
 
-def write_table(root: Path) -> Path:
+def write_table(root: Path) -> None:
     """Writes a table."""
-    return TableStore(root).write("asset", "scope=x", generation(1), {})
+    TableStore(root).write("asset", "scope=x", generation(1), {})
 
 
-def publish_release(root: Path) -> Path:
+def publish_release(root: Path) -> None:
     """Publishes a release."""
-    return ReleaseStore(root).publish("r1", {"a": b"b"})
+    LocalReleaseStore(root).publish("r1", {"a": b"b"})
 
 
 def try_key(private: Path, home: Path) -> str:
     """The key's id, or the message of the refusal."""
     try:
-        return key_store.open_sealer(private, home, None, lambda text: None).key_id
+        return key_store.open_sealer(LocalFiles(private), home, None, lambda text: None).key_id
     except S3logxError as error:
         return f"{type(error).__name__}: {error}"
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s3logx_assets.adapters.live_ranges import PublishedList
-from s3logx_assets.adapters.table_store import replacing
+from s3logx_assets.adapters.local_files import replacing
 from s3logx_assets.core.addresses import from_column
 from s3logx_assets.core.digests import text_digest
 from s3logx_assets.core.regions import V4_FIRST, VPN, Claim, Layer, answers, ends, flatten, split_families

@@ -10,7 +10,8 @@ import secrets
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from s3logx_assets.adapters.table_store import make_folder, sync_folder
+from s3logx_assets.adapters.files import Files
+from s3logx_assets.adapters.local_files import LocalFiles, sync_folder
 from s3logx_assets.core.errors import MasterKeyError
 from s3logx_assets.core.sealing import MASTER_KEY_BYTES, Sealer
 
@@ -20,7 +21,7 @@ NEXT_KEY_FILE = "s3logx.key.next"
 KEY_ID = "key_id"
 
 
-def open_sealer(private: Path, home: Path, key: bytes | None, tell: Callable[[str], None]) -> Sealer:
+def open_sealer(private: Files, home: Path, key: bytes | None, tell: Callable[[str], None]) -> Sealer:
     """The sealer of the store at `private`. On the first run of all it makes the key file and `private/key_id`;
     `tell` gets a word on what was made. Raises MasterKeyError for a missing, malformed or wrong key."""
     known = _key_id(private)
@@ -29,8 +30,8 @@ def open_sealer(private: Path, home: Path, key: bytes | None, tell: Callable[[st
         key = _key_file(home / KEY_FILE, may_create=known is None, tell=tell)
     sealer = Sealer(key)
     if known is None:
-        _create(private / KEY_ID, sealer.key_id.encode())
-        known = _read(private / KEY_ID)
+        _create(private, KEY_ID, sealer.key_id.encode())
+        known = _read(private, KEY_ID)
     if known is None or not secrets.compare_digest(known, sealer.key_id.encode()):
         raise MasterKeyError(
             f"the master key is not the one that {private} was written with; nothing was written. Set S3LOGX_KEY, or "
@@ -39,7 +40,7 @@ def open_sealer(private: Path, home: Path, key: bytes | None, tell: Callable[[st
     return sealer
 
 
-def verify(private: Path, home: Path, key: bytes | None) -> str:
+def verify(private: Files, home: Path, key: bytes | None) -> str:
     """What `open_sealer` would do, in words, changing nothing. Raises MasterKeyError where it would."""
     known = _key_id(private)
     if key is None and _next_fits(home, known):
@@ -55,25 +56,24 @@ def verify(private: Path, home: Path, key: bytes | None) -> str:
 
 def next_key(home: Path) -> bytes:
     """The key of the epoch that is being made, made itself on the first call. Raises MasterKeyError."""
-    path = home / NEXT_KEY_FILE
-    _create(path, secrets.token_bytes(MASTER_KEY_BYTES))
-    return _key_file(path, may_create=False, tell=lambda text: None)
+    _create(LocalFiles(home), NEXT_KEY_FILE, secrets.token_bytes(MASTER_KEY_BYTES))
+    return _key_file(home / NEXT_KEY_FILE, may_create=False, tell=lambda text: None)
 
 
-def key_id(private: Path) -> str | None:
+def key_id(private: Files) -> str | None:
     """The id of the key that the tables at `private` are of, None where there is none. Raises MasterKeyError."""
-    found = _read(private / KEY_ID)
+    found = _read(private, KEY_ID)
     return None if found is None else found.decode("ascii", "replace")
 
 
 def key_file_id(home: Path) -> str | None:
     """The id of the key in the key file, None where there is no whole one. Raises MasterKeyError."""
-    return _id_of(_read(home / KEY_FILE))
+    return _id_of(_read(LocalFiles(home), KEY_FILE))
 
 
-def begin_epoch(private: Path, sealer: Sealer) -> None:
+def begin_epoch(private: Files, sealer: Sealer) -> None:
     """Writes the key's id at a new `private`, or at one that this key began. Raises MasterKeyError."""
-    _create(private / KEY_ID, sealer.key_id.encode())
+    _create(private, KEY_ID, sealer.key_id.encode())
     if key_id(private) != sealer.key_id:
         raise MasterKeyError(f"{private} was begun with another key; remove that folder")
 
@@ -93,7 +93,7 @@ def _finish_rotation(home: Path, known: bytes | None) -> None:
 
 def _next_fits(home: Path, known: bytes | None) -> bool:
     """Whether the next key is the store's already, though not in the key file's place."""
-    following = _id_of(_read(home / NEXT_KEY_FILE))
+    following = _id_of(_read(LocalFiles(home), NEXT_KEY_FILE))
     return known is not None and following is not None and secrets.compare_digest(known, following.encode())
 
 
@@ -107,7 +107,7 @@ def destroy_key_files(home: Path, key_ids: Collection[str | None]) -> tuple[list
     destroyed: list[Path] = []
     spared: list[Path] = []
     for path in (home / KEY_FILE, home / NEXT_KEY_FILE):
-        key = _read(path)
+        key = _read(LocalFiles(home), path.name)
         if key is None:
             continue
         if _id_of(key) is None or _id_of(key) not in key_ids:
@@ -126,30 +126,30 @@ def destroy_key_files(home: Path, key_ids: Collection[str | None]) -> tuple[list
     return destroyed, spared
 
 
-def _key_id(private: Path) -> bytes | None:
+def _key_id(private: Files) -> bytes | None:
     """The id of the key that the store was written with, None for a new store. Raises MasterKeyError where it is gone."""
-    tables = private.is_dir() and any(path.is_dir() for path in private.iterdir())
+    tables = not private.is_empty()
     # Looked for after the tables: another run may make both meanwhile, the id first.
-    known = _read(private / KEY_ID)
+    known = _read(private, KEY_ID)
     if known is None and tables:
-        raise MasterKeyError(f"{private}/key_id is gone but there are tables beside it; restore it from a backup")
+        raise MasterKeyError(f"{private.uri(KEY_ID)} is gone but there are tables beside it; restore it from a backup")
     return known
 
 
 def _key_file(path: Path, may_create: bool, tell: Callable[[str], None]) -> bytes:
-    key = _read(path)
+    key = _read(LocalFiles(path.parent), path.name)
     if key is None:
         if not may_create:
             raise MasterKeyError(
                 f"the store has tables but {path} is not there; restore it from its backup, or set S3LOGX_KEY. "
                 "Without the key the tables cannot be continued"
             )
-        if _create(path, secrets.token_bytes(MASTER_KEY_BYTES)):
+        if _create(LocalFiles(path.parent), path.name, secrets.token_bytes(MASTER_KEY_BYTES)):
             tell(
                 f"made the master key {path}. Back it up apart from the data: whoever has both can turn indexes back "
                 "into addresses, and without it the store cannot be continued"
             )
-        key = _read(path)
+        key = _read(LocalFiles(path.parent), path.name)
     if key is None or len(key) != MASTER_KEY_BYTES:
         raise MasterKeyError(f"{path} does not hold {MASTER_KEY_BYTES} bytes; restore it from its backup")
     if path.stat().st_mode & 0o077:
@@ -157,31 +157,18 @@ def _key_file(path: Path, may_create: bool, tell: Callable[[str], None]) -> byte
     return key
 
 
-def _read(path: Path) -> bytes | None:
+def _read(files: Files, name: str) -> bytes | None:
     try:
-        return path.read_bytes()
+        return files.read(name)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise MasterKeyError(f"{path} cannot be read: {error.strerror}") from None
+        raise MasterKeyError(f"{files.uri(name)} cannot be read: {error.strerror}") from None
 
 
-def _create(path: Path, content: bytes) -> bool:
-    """Makes a file whole or not at all, 0600, on disk; False if another process was first. Raises MasterKeyError."""
+def _create(files: Files, name: str, content: bytes) -> bool:
+    """Makes a file whole or not at all; False if another process was first. Raises MasterKeyError."""
     try:
-        make_folder(path.parent)
-        temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, content)
-            os.fsync(descriptor)
-            os.link(temporary, path)  # fails where a name is taken, unlike a rename
-        except FileExistsError:
-            return False
-        finally:
-            os.close(descriptor)
-            temporary.unlink()
-        sync_folder(path.parent)
+        return files.create(name, content)
     except OSError as error:
-        raise MasterKeyError(f"{path} cannot be written: {error.strerror}") from None
-    return True
+        raise MasterKeyError(f"{files.uri(name)} cannot be written: {error.strerror}") from None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from s3logx_assets.adapters.http import HttpClient, Limits, parsed
-from s3logx_assets.adapters.table_store import replacing
+from s3logx_assets.adapters.local_files import replacing
 from s3logx_assets.core.digests import text_digest
 from s3logx_assets.core.errors import ServiceError, ServiceUnavailable
 from s3logx_assets.core.regions import V4_FIRST, V4_LAST, ends

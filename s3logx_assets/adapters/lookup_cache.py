@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from s3logx_assets.adapters.table_store import locked, make_folder
+from s3logx_assets.adapters.local_files import locked, make_folder
 from s3logx_assets.core.sealing import Sealer
 
 Key = TypeVar("Key", int, str)

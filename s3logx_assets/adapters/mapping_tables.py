@@ -39,7 +39,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from s3logx_assets.adapters.table_store import locked, make_folder, replacing
+from s3logx_assets.adapters.local_files import locked, make_folder, replacing
 from s3logx_assets.core.errors import SettingsError
 from s3logx_assets.core.mapping_entries import (
     ENTRIES,

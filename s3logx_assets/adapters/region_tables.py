@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s3logx_assets.adapters.table_store import replacing
+from s3logx_assets.adapters.local_files import replacing
 from s3logx_assets.core.digests import table_digest, text_digest
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.core.region_table import Provenance, RegionTable

@@ -1,4 +1,4 @@
-"""The public store: releases, whole or not at all, and which one is the latest.
+"""The public store: releases, whole or not at all, and which one is the latest; here in a local folder.
 
     public/releases/<release id>/…
     public/latest -> releases/<release id>
@@ -12,30 +12,63 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
-from s3logx_assets.adapters.table_store import locked, make_folder, sync_folder
+from s3logx_assets.adapters.local_files import locked, make_folder, sync_folder
 from s3logx_assets.core.errors import StoreError
 
 _TEMPORARY = ".writing-"
 
 
-class ReleaseStore:
+class ReleaseStore(Protocol):
+    """The releases, and which one is the latest. Methods raise StoreError, and StoreUnavailable where the place cannot be
+    reached."""
+
+    def publish(self, release_id: str, files: Mapping[str, bytes]) -> None:
+        """Makes a release of `files` (path within the release -> content) and the latest one. A release that is there
+        already is left as it is: an id stands for its content."""
+
+    def uri(self, release_id: str, name: str = "") -> str:
+        """Where a file of a release, or the release, lies, for people."""
+
+    def latest(self) -> str | None:
+        """The id of the latest release, None where there is none yet."""
+
+    def read(self, release_id: str, name: str) -> bytes:
+        """A file of a release."""
+
+
+class LocalReleaseStore:
     """The releases below one folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def __repr__(self) -> str:
-        return f"ReleaseStore({str(self.root)!r})"
+        return f"LocalReleaseStore({str(self.root)!r})"
 
-    @property
-    def latest(self) -> Path:
-        """The link to the latest release."""
-        return self.root / "latest"
+    def uri(self, release_id: str, name: str = "") -> str:
+        """See ReleaseStore."""
+        return str(self.root / "releases" / release_id / name)
 
-    def publish(self, release_id: str, files: Mapping[str, bytes]) -> Path:
-        """Makes a release of `files` (path within the release -> content) and the latest one. A release that is there
-        already is left as it is: an id stands for its content. Raises StoreError."""
+    def latest(self) -> str | None:
+        """See ReleaseStore."""
+        try:
+            return os.readlink(self.link).rpartition("/")[2]
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"{self.link} cannot be read: {error.strerror}") from None
+
+    def read(self, release_id: str, name: str) -> bytes:
+        """See ReleaseStore."""
+        try:
+            return Path(self.uri(release_id, name)).read_bytes()
+        except OSError as error:
+            raise StoreError(f"{self.uri(release_id, name)} cannot be read: {error.strerror}") from None
+
+    def publish(self, release_id: str, files: Mapping[str, bytes]) -> None:
+        """See ReleaseStore."""
         release = self.root / "releases" / release_id
         try:
             make_folder(self.root.parent)
@@ -49,7 +82,11 @@ class ReleaseStore:
                 self._switch(release_id)
         except OSError as error:
             raise StoreError(f"{release} cannot be written: {error.strerror or type(error).__name__}") from None
-        return release
+
+    @property
+    def link(self) -> Path:
+        """The link to the latest release."""
+        return self.root / "latest"
 
     def _sweep(self) -> None:
         """Removes what dead writers left; the lock says that no living one is at it."""
@@ -79,5 +116,5 @@ class ReleaseStore:
     def _switch(self, release_id: str) -> None:
         link = self.root / f"{_TEMPORARY}latest.{os.urandom(8).hex()}"
         link.symlink_to(Path("releases") / release_id)
-        link.rename(self.latest)
+        link.rename(self.link)
         sync_folder(self.root)

@@ -1,23 +1,32 @@
-"""Amazon S3, and what speaks its protocol: one bucket, listed and read, with every failure put into our own words.
+"""Amazon S3, and what speaks its protocol: one bucket, listed, read and written, every failure put into our own words.
 
 The session and its credentials are those of dagster-aws's `S3Resource`, so all of AWS's own variables, profiles and
 roles work as Dagster users know them. boto3 does the few calls that need its abilities; obstore, which is several times
-faster, lists and reads. A service's own error text stays here: it can quote keys, account numbers and signatures.
+faster, lists, reads and writes. A service's own error text stays here: it can quote keys, account numbers and signatures.
 """
 
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import obstore
+from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import S3Store
 
-from s3logx_assets.core.errors import S3logxError, SourceError, SourceUnavailable
+from s3logx_assets.core.errors import (
+    S3logxError,
+    SourceError,
+    SourceUnavailable,
+    StoreError,
+    StoreUnavailable,
+    TransientError,
+)
 from s3logx_assets.core.locations import S3Location
 
 if TYPE_CHECKING:
@@ -36,11 +45,14 @@ _RETRIES: Any = {
 # Of an answer that comes in pieces each piece has the time; the whole may take longer.
 _TIMES: Any = {"connect_timeout": timedelta(seconds=10), "read_timeout": timedelta(seconds=30), "timeout": "10m"}
 
+# For a request that was cut off: so many, with so many seconds between them.
+_TRIES, _PAUSE = 4, 1.0
+
 _CREDENTIALS = "the AWS credentials are refused ({code}); check AWS_ACCESS_KEY_ID, AWS_PROFILE or the role"
 # What the service's error codes mean for whoever set the location.
 _MEANINGS = {
     "NoSuchBucket": "there is no such bucket",
-    "AccessDenied": "access is denied; it takes s3:ListBucket on the bucket and s3:GetObject on its objects",
+    "AccessDenied": "access is denied; it takes s3:ListBucket on the bucket and {actions} on its objects",
     "AllAccessDisabled": "access to the bucket is disabled",
     "RequestTimeTooSkewed": "this machine's clock is too far from the service's; set it right",
     "PermanentRedirect": "the bucket is in another region than AWS_REGION says",
@@ -66,12 +78,31 @@ class ObjectChanged(Exception):
     """An object is not the one that was listed."""
 
 
+@dataclass(frozen=True)
+class Role:
+    """What a bucket is for: the setting that names it, what fails permanently or for now where it does, and what it
+    takes."""
+
+    setting: str
+    error: type[S3logxError]
+    unavailable: type[TransientError]
+    actions: str
+
+
+def source_role(setting: str) -> Role:
+    """A bucket that is read."""
+    return Role(setting, SourceError, SourceUnavailable, "s3:GetObject")
+
+
+STORE = Role("S3LOGX_STORE", StoreError, StoreUnavailable, "s3:GetObject, s3:PutObject and s3:DeleteObject")
+
+
 @dataclass
 class Bucket:
-    """A bucket that a setting names. Nothing is asked of the service before it is used."""
+    """A bucket in its role. Nothing is asked of the service before it is used. Methods raise the role's errors."""
 
     location: S3Location
-    setting: str
+    role: Role
     resource: "S3Resource"
     requester_pays: bool = False
     _opening: Lock = field(default_factory=Lock, repr=False, compare=False)
@@ -115,7 +146,7 @@ class Bucket:
                             yield StoredObject(item["path"], item["size"], _tag(item["e_tag"]))
                             after = item["path"]
                     return
-            except SourceUnavailable:
+            except TransientError:
                 # obstore asks again for an object that came in part, not for a page of a listing.
                 if not tries_left:
                     raise
@@ -131,6 +162,78 @@ class Bucket:
         with self._explained():
             for chunk in self._got(wanted).stream(min_chunk_size=_CHUNK):
                 yield bytes(chunk)
+
+    def get(self, key: str) -> tuple[bytes, str]:
+        """A small object as it is now, and its tag. Raises FileNotFoundError."""
+        with self._explained():
+            found = obstore.get(self._store, key)
+            return found.bytes().to_bytes(), _tag(found.meta["e_tag"])
+
+    def end(self, key: str, size: int) -> tuple[bytes, int, str]:
+        """The last `size` bytes of an object or all of it, its whole size, and its tag. Raises FileNotFoundError."""
+        with self._explained():
+            try:
+                found = obstore.get(self._store, key, options={"range": {"suffix": size}})
+                return found.bytes().to_bytes(), found.meta["size"], _tag(found.meta["e_tag"])
+            except Exception as error:
+                if _code(error) == "InvalidRange":  # of an object without content there is no last byte
+                    return b"", 0, ""
+                raise
+
+    def range(self, key: str, start: int, end: int, tag: str) -> bytes:
+        """Bytes from `start` to before `end` of the object that has this tag. Raises FileNotFoundError, ObjectChanged."""
+        with self._explained():
+            found = obstore.get(self._store, key, options={"range": (start, end), "if_match": f'"{tag}"'})
+            return found.bytes().to_bytes()
+
+    def put(
+        self, key: str, content: bytes | IO[bytes], media_type: str | None = None, cache: str | None = None
+    ) -> None:
+        """Replaces an object, in one step however large it is."""
+        attributes: Any = {"Content-Type": media_type, "Cache-Control": cache}
+        given = {name: value for name, value in attributes.items() if value is not None}
+
+        def put() -> None:
+            if not isinstance(content, bytes):
+                content.seek(0)
+            obstore.put(self._store, key, content, attributes=given or None)
+
+        self._patiently(put)
+
+    def put_if(self, key: str, content: bytes, tag: str | None) -> str | None:
+        """Makes an object if there is none, or replaces the one that has `tag`: the new tag, or None where that is not
+        so. What fails on the way may have happened all the same."""
+        mode: Any = "create" if tag is None else {"e_tag": f'"{tag}"'}
+        with self._explained():
+            try:
+                return _tag(obstore.put(self._store, key, content, mode=mode)["e_tag"])
+            except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+                return None
+
+    def copy(self, key: str, target: str, tag: str | None = None) -> None:
+        """Copies an object within the bucket, the one that has `tag` where it is given. Raises ObjectChanged."""
+        bucket = self.location.bucket
+        condition = {} if tag is None else {"CopySourceIfMatch": f'"{tag}"'}
+        with self._explained():
+            self._client.copy_object(Bucket=bucket, Key=target, CopySource={"Bucket": bucket, "Key": key}, **condition)
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Removes objects; those that are not there are no error."""
+        for start in range(0, len(keys), _PAGE):
+            self._patiently(partial(obstore.delete, self._store, list(keys[start : start + _PAGE])))
+
+    def _patiently(self, work: Callable[[], Any]) -> None:
+        """Does what may be done twice, again and again while the service is out of reach: obstore repeats what it was
+        told not to do, not what it was not told at all."""
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                with self._explained():
+                    work()
+                return
+            except TransientError:
+                if not tries_left:
+                    raise
+                time.sleep(_PAUSE)
 
     def _got(self, wanted: StoredObject) -> "GetResult":
         """The beginning of an object."""
@@ -182,25 +285,32 @@ class Bucket:
             yield
         except (S3logxError, ObjectChanged, FileNotFoundError, GeneratorExit):
             raise
+        except (TypeError, AttributeError, NameError):
+            raise  # a fault of this program, which must not look like the service's
+        except PreconditionError:
+            raise ObjectChanged from None
         except Exception as error:
+            if _code(error) in ("NoSuchKey", "404"):
+                raise FileNotFoundError from None
+            if _code(error) in ("PreconditionFailed", "412"):
+                raise ObjectChanged from None
             raise self._explanation(error) from None
 
     def _explanation(self, error: Exception) -> S3logxError:
         """What the failure means. Whatever is not understood may pass."""
         code = _code(error)
-        place = f"{self.setting}: {self.location}"
+        role = self.role
+        place = f"{role.setting}: {self.location}"
         if code in _MEANINGS:
-            return SourceError(f"{place}: {_MEANINGS[code].format(code=code)}")
+            return role.error(f"{place}: {_MEANINGS[code].format(code=code, actions=role.actions)}")
         name = type(error).__name__
         if name in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"):
-            return SourceError(
-                f"{place}: there are no AWS credentials; set AWS_PROFILE or AWS_ACCESS_KEY_ID, or a role"
-            )
+            return role.error(f"{place}: there are no AWS credentials; set AWS_PROFILE or AWS_ACCESS_KEY_ID, or a role")
         if name in ("UnauthenticatedError", "PermissionDeniedError"):
-            return SourceError(f"{place}: {_MEANINGS['AccessDenied']}")
+            return role.error(f"{place}: {_MEANINGS['AccessDenied'].format(actions=role.actions)}")
         if code in _BUSY:
-            return SourceUnavailable(f"{place}: the service is too busy ({code}), also after many tries")
-        return SourceUnavailable(f"{place}: the service cannot be reached, or answers nonsense ({code or name})")
+            return role.unavailable(f"{place}: the service is too busy ({code}), also after many tries")
+        return role.unavailable(f"{place}: the service cannot be reached, or answers nonsense ({code or name})")
 
 
 def _credentials(resource: "S3Resource") -> Callable[[], Any]:

@@ -217,7 +217,7 @@ class S3LogStore:
 
     @property
     def _place(self) -> str:
-        return f"{self._bucket.setting}: {self._bucket.location}"
+        return f"{self._bucket.role.setting}: {self._bucket.location}"
 
 
 def _ranges(days: Sequence[date]) -> Iterator[tuple[date, date]]:

@@ -1,17 +1,16 @@
 """What the scopes were made from: the daily usage that they have counted, held as it was, and their versions by it.
 
-    private/summarised_usage/log_date=YYYY-MM-DD/part-0.parquet   hard links to the daily usage that was counted
+    private/summarised_usage/log_date=YYYY-MM-DD/part-0.parquet   the daily usage that was counted: a hard link or a copy
     private/summarised_usage/state.json                           versions of these dates and of the scopes
     private/.usage_news/log_date=…                                the daily usage of a running update, held still
 
-So one look at the file system tells which dates are news, and a date that changes can be taken off the scopes that
-counted it. All of it can be deleted: the next update then counts everything anew. What a version is and what becomes
-of the news does not belong here.
+So one listing tells which dates are news, and a date that changes can be taken off the scopes that counted it. All of
+it can be deleted: the next update then counts everything anew. What a version is and what becomes of the news does not
+belong here.
 """
 
 import json
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +18,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition, replacing
+from s3logx_assets.adapters.files import Confirm
+from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
 from s3logx_assets.core.digests import text_digest
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.core.scope_versions import Group, Version
@@ -30,15 +30,17 @@ DAILY_USAGE = "daily_usage"
 DIGESTS = "digests"
 COUNTED = "summarised_usage"
 _NEWS = ".usage_news"
+_STATE = "state.json"
 UPDATE_COMMAND = "dagster job execute -m s3logx_assets.definitions -j update_scopes"
 
 
 @dataclass(frozen=True)
 class State:
-    """The data version of each counted log date, the version of each scope that they give, and the digest of the asset
-    types that they were counted by."""
+    """The data version of each counted log date, the tag that its daily usage had, the version of each scope that they
+    give, and the digest of the asset types that they were counted by."""
 
     days: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
     scopes: Mapping[str, Version] = field(default_factory=dict)
     types: str = ""
 
@@ -46,35 +48,33 @@ class State:
 def read_state(store: TableStore) -> State:
     """The state as it was last written; an empty one where there is none or it is damaged."""
     try:
-        content = json.loads((store.root / COUNTED / "state.json").read_bytes())
+        content = json.loads(store.read_state(COUNTED, _STATE) or b"{}")
         scopes = {scope: Version(*version) for scope, version in content["scopes"].items()}
-        state = State(content["days"], scopes, content["types"])
+        state = State(content["days"], content["tags"], scopes, content["types"])
         return state if content["digest"] == _digest(state) else State()
-    except (OSError, ValueError, KeyError, TypeError):
+    except (StoreError, ValueError, KeyError, TypeError):
         return State()
 
 
 def write_state(store: TableStore, state: State) -> None:
     """Replaces the state. Raises StoreError."""
-    content = {"days": state.days, "scopes": state.scopes, "types": state.types, "digest": _digest(state)}
-    path = store.root / COUNTED / "state.json"
-    try:
-        with replacing(path) as stream:
-            stream.write(json.dumps(content).encode())
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}") from None
+    content = {**vars(state), "digest": _digest(state)}
+    store.write_state(COUNTED, _STATE, json.dumps(content).encode())
 
 
 def _digest(state: State) -> str:
-    return text_digest(json.dumps([state.days, state.scopes, state.types], sort_keys=True))
+    return text_digest(json.dumps(vars(state), sort_keys=True))
 
 
 def changed_days(store: TableStore, state: State) -> list[str]:
     """The log dates whose daily usage is not the one that was counted, those that are gone among them; ascending."""
-    days = {*store.partitions(DAILY_USAGE, LOG_DATE), *store.partitions(COUNTED, LOG_DATE), *state.days}
-    return sorted(
-        day for day in days if day not in state.days or not store.is_same(DAILY_USAGE, COUNTED, partition(day))
-    )
+    return _changed(store, state, store.tags(DAILY_USAGE, LOG_DATE))
+
+
+def _changed(store: TableStore, state: State, tags: Mapping[str, str]) -> list[str]:
+    counted = {*store.partitions(COUNTED, LOG_DATE)}
+    days = {*tags, *counted, *state.days}
+    return sorted(day for day in days if day not in counted or tags.get(day, "") != state.tags.get(day))
 
 
 def serialized_groups(usage: pa.Table) -> bytes:
@@ -85,7 +85,7 @@ def serialized_groups(usage: pa.Table) -> bytes:
 
 def groups(store: TableStore, asset: str, day: str) -> list[tuple[str, Group]]:
     """The groups of a date's usage, each with the date; none where there is no such file."""
-    if not store.path(asset, partition(day)).is_file():
+    if version(store, asset, day) is None:
         return []
     found: list[list[Any]] = json.loads(store.section(asset, partition(day), DIGESTS))
     return [(day, (dataset, event_date, digest)) for dataset, event_date, digest in found]
@@ -102,12 +102,15 @@ class HeldUsage:
     """The daily usage of all log dates, which does not change while it is held.
 
     `news`: the dates that differ from what was counted, with the data version of the present usage, None where there is
-    none any more. All other dates are as they were counted.
+    none any more, and their `tags`. All other dates are as they were counted. `confirm` raises StoreBusyError where it is
+    held no longer.
     """
 
     store: TableStore
     state: State
     news: Mapping[str, str | None]
+    tags: Mapping[str, str]
+    confirm: Confirm
 
     @property
     def days(self) -> list[str]:
@@ -141,13 +144,10 @@ class HeldUsage:
         StoreError."""
         days = {day: version for day, version in {**self.state.days, **self.news}.items() if version is not None}
         self.store.settle()
-        # The state first: were it to end here, a date that looks like news would be found to be counted.
-        write_state(self.store, State(days, scopes, types))
-        for day, present in self.news.items():
-            if present is None:
-                self.store.remove(COUNTED, partition(day))
-            else:
-                self.store.move(_NEWS, COUNTED, partition(day))
+        self.confirm()
+        tags = {day: tag for day, tag in {**self.state.tags, **self.tags}.items() if day in days}
+        write_state(self.store, State(days, tags, scopes, types))
+        _take_over(self.store, self.news)
 
     def _read(self, asset: str, day: str) -> pa.Table:
         return self.store.read(asset, partition(day), encoded=("dataset", "asset_path", "region"))
@@ -156,14 +156,48 @@ class HeldUsage:
 @contextmanager
 def held_usage(store: TableStore) -> Iterator[HeldUsage]:
     """Holds the daily usage still; one at a time, others wait. Raises StoreError, StoreBusyError."""
-    with store.in_use(), store.locked(COUNTED):
-        shutil.rmtree(store.root / _NEWS, ignore_errors=True)  # of an update that was killed
+    with store.in_use(), store.locked(COUNTED) as confirm:
+        state = read_state(store)
+        _end_killed_update(store, state)
         try:
-            state = read_state(store)
-            days = changed_days(store, state)
-            for day in days:
-                if store.path(DAILY_USAGE, partition(day)).is_file():
-                    store.hold(DAILY_USAGE, _NEWS, partition(day))
-            yield HeldUsage(store, state, {day: version(store, _NEWS, day) for day in days})
+            tags = store.tags(DAILY_USAGE, LOG_DATE)
+            days = _changed(store, state, tags)
+            present = [day for day in days if day in tags]
+            _done(store.each(lambda day: store.hold(DAILY_USAGE, _NEWS, partition(day), tags[day]), present))
+            news = dict(store.each(lambda day: (day, version(store, _NEWS, day)), days))
+            yield HeldUsage(store, state, news, {day: tags[day] for day in present}, confirm)
         finally:
-            shutil.rmtree(store.root / _NEWS, ignore_errors=True)
+            store.remove(_NEWS)
+
+
+def _end_killed_update(store: TableStore, state: State) -> None:
+    """Of an update that was killed: what the state calls counted takes its place, the rest goes."""
+    held = store.partitions(_NEWS, LOG_DATE)
+    if held:
+        versions = dict(store.each(lambda day: (day, _readable_version(store, day)), held))
+        _take_over(store, {day: found for day, found in versions.items() if found and found == state.days.get(day)})
+        store.remove(_NEWS)
+
+
+def _readable_version(store: TableStore, day: str) -> str | None:
+    try:
+        return version(store, _NEWS, day)
+    except StoreError:
+        return None
+
+
+def _take_over(store: TableStore, news: Mapping[str, str | None]) -> None:
+    """What was held is what was counted; of dates with None nothing is."""
+
+    def take(day: str) -> None:
+        if news[day] is None:
+            store.remove(COUNTED, partition(day))
+        else:
+            store.move(_NEWS, COUNTED, partition(day))
+
+    _done(store.each(take, news))
+
+
+def _done(steps: Iterable[None]) -> None:
+    for _ in steps:
+        pass

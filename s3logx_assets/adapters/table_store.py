@@ -5,35 +5,35 @@
 
 A file carries what it was made from: a small JSON record in its footer, for questions that must be quick, and
 sections, larger pieces such as the ledger, that lie between the rows and the footer and commit with them in the same
-rename. Parquet finds everything by offsets from the footer, so any engine reads the file and none sees the sections
+step. Parquet finds everything by offsets from the footer, so any engine reads the file and none sees the sections
 (Apache Parquet format, "File format").
 
-Which tables exist and what they mean does not belong here. Files are 0600, folders 0700.
+Which tables exist and what they mean does not belong here, nor how files are kept (adapters/files.py).
 """
 
-import fcntl
-import io
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s3logx_assets.adapters.epochs import finish_exchange
-from s3logx_assets.core.errors import StoreBusyError, StoreError
+from s3logx_assets.adapters.files import Confirm, Files
+from s3logx_assets.adapters.local_files import LocalFiles
+from s3logx_assets.core.concurrency import mapped
+from s3logx_assets.core.errors import StoreError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 PART = "part-0"
 LOG_DATE = "log_date"
 _RECORD = b"s3logx"
 _SECTIONS = b"s3logx.sections"
-_TEMPORARY = ".writing-"
 _ROWS_PER_GROUP = 1 << 20
 _ROWS_IN_MEMORY = 1 << 18
 # Wide enough that the sorted keys of a row group stay in one dictionary.
@@ -49,30 +49,42 @@ def partition(day: date | str) -> str:
 
 
 class TableStore:
-    """The tables below one folder. Partitions are named `<dimension>=<value>`, as `log_date=2025-03-01`."""
+    """The tables below one place: a local folder, or files elsewhere. Partitions are named `<dimension>=<value>`, as
+    `log_date=2025-03-01`. All methods raise StoreUnavailable where the place cannot be reached."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, place: Path | Files) -> None:
+        self.files: Files = LocalFiles(place) if isinstance(place, Path) else place
 
     def __repr__(self) -> str:
-        return f"TableStore({str(self.root)!r})"
+        return f"TableStore({str(self.files)!r})"
+
+    @property
+    def root(self) -> Path:
+        """The folder of a local store. Raises StoreError for another one."""
+        if not isinstance(self.files, LocalFiles):
+            raise StoreError(f"{self.files} is not a local folder")
+        return self.files.root
 
     def path(self, asset: str, partition: str, part: str = PART) -> Path:
-        """Where a table lies, whether or not it is there."""
-        return Path(self._place(asset, partition, part))
+        """Where a table of a local store lies, whether or not it is there."""
+        return self.root / _name(asset, partition, part)
 
-    def _place(self, asset: str, partition: str, part: str = PART) -> str:
-        """The same as a text: updates of scopes ask for thousands."""
-        return f"{self.root}/{asset}/{partition}/{part}.parquet"
+    def uri(self, asset: str, partition: str, part: str | None = PART) -> str:
+        """Where a table lies, or the folder of all of a partition's, for people."""
+        return self.files.uri(_name(asset, partition, part) if part is not None else f"{asset}/{partition}")
 
     def partitions(self, asset: str, dimension: str) -> list[str]:
         """The values of `dimension` for which `asset` has a folder, ascending."""
         prefix = f"{dimension}="
-        try:
-            names = os.listdir(self.root / asset)
-        except FileNotFoundError:
-            return []
+        names = self.files.folders(asset)
         return sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+
+    def tags(self, asset: str, dimension: str) -> dict[str, str]:
+        """For each value of `dimension` for which `asset` has a table: what tells its present file from any other one.
+        Opens no file."""
+        prefix = f"{dimension}="
+        found = self.files.tags(asset, f"{PART}.parquet")
+        return {name.removeprefix(prefix): tag for name, tag in found.items() if name.startswith(prefix)}
 
     def write(
         self,
@@ -83,22 +95,38 @@ class TableStore:
         sections: Mapping[str, bytes] | None = None,
         part: str = PART,
         settled: bool = True,
-    ) -> Path:
-        """Replaces one table: whole or not at all, on disk when this returns. Where it is not `settled`, a loss of power
+    ) -> None:
+        """Replaces one table: whole or not at all, to stay when this returns. Where it is not `settled`, a loss of power
         before the next `settle` may bring the old table back or leave a damaged one: for what notices that and can be
         made again. Raises StoreError."""
-        path = self.path(asset, partition, part)
-        try:
-            with replacing(path, settled) as stream:
-                _write_parquet(stream, table, record, sections or {})
-        except OSError as error:
-            raise StoreError(f"{path} cannot be written: {error.strerror or type(error).__name__}") from None
-        return path
+        with self._written(_name(asset, partition, part), settled) as stream:
+            _write_parquet(stream, table, record, sections or {})
 
-    @staticmethod
-    def settle() -> None:
-        """Puts on disk whatever was written: one wait for many tables."""
-        os.sync()
+    def write_state(self, asset: str, name: str, content: bytes) -> None:
+        """Replaces a file beside an asset's partitions, of what is said of them all. Raises StoreError."""
+        with self._written(f"{asset}/{name}", True) as stream:
+            stream.write(content)
+
+    def read_state(self, asset: str, name: str) -> bytes | None:
+        """What such a file holds, None where there is none. Raises StoreError."""
+        try:
+            return self.files.read(f"{asset}/{name}")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"{self.files.uri(asset)}/{name} cannot be read: {_reason(error)}") from None
+
+    @contextmanager
+    def _written(self, name: str, settled: bool) -> Iterator[BinaryIO]:
+        try:
+            with self.files.replacing(name, settled) as stream:
+                yield stream
+        except OSError as error:
+            raise StoreError(f"{self.files.uri(name)} cannot be written: {_reason(error)}") from None
+
+    def settle(self) -> None:
+        """Makes sure that whatever was written stays: one wait for many tables."""
+        self.files.settle()
 
     def read(
         self,
@@ -110,16 +138,35 @@ class TableStore:
     ) -> pa.Table:
         """The rows of one table; the text columns in `encoded` come dictionary-encoded, which is several times faster
         where texts repeat. Raises StoreError if it is absent or damaged."""
-        with self._opened(asset, partition, part, encoded) as (_, file):
-            return file.read(columns=columns, use_threads=False)
+        try:
+            with self._opened(asset, partition, part, encoded) as (_, file):
+                return file.read(columns=columns, use_threads=False)
+        except FileNotFoundError:
+            raise self._absent(asset, partition, part) from None
 
     def record(self, asset: str, partition: str, part: str = PART) -> dict[str, Any] | None:
         """The record a table was written with, or None where there is no table. Reads the footer alone."""
-        if not self.path(asset, partition, part).is_file():
+        try:
+            with self._opened(asset, partition, part) as (_, file):
+                record: dict[str, Any] = json.loads(file.metadata.metadata[_RECORD])
+                return record
+        except FileNotFoundError:
             return None
-        with self._opened(asset, partition, part) as (_, file):
-            record: dict[str, Any] = json.loads(file.metadata.metadata[_RECORD])
-            return record
+
+    def records(self, asset: str, partitions: Iterable[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
+        """The record of each partition's table, as `record` has it; None for a damaged one too."""
+
+        def found(partition: str) -> tuple[str, dict[str, Any] | None]:
+            try:
+                return partition, self.record(asset, partition)
+            except StoreError:
+                return partition, None
+
+        return self.each(found, partitions)
+
+    def each(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """`work` of each item, in their order, as many at a time as tables are best read or written."""
+        return mapped(work, items, self.files.readers) if self.files.readers > 1 else map(work, items)
 
     def read_whole(
         self,
@@ -130,120 +177,92 @@ class TableStore:
     ) -> tuple[pa.Table, dict[str, Any]] | None:
         """As `read`, and the record too, or None where there is no table. The record may tell which columns. Raises
         StoreError if it is damaged."""
-        if not os.path.isfile(self._place(asset, partition, part)):
+        try:
+            with self._opened(asset, partition, part) as (_, file):
+                record = json.loads(file.metadata.metadata[_RECORD])
+                wanted = columns(record) if callable(columns) else columns
+                return file.read(columns=wanted, use_threads=False), record
+        except FileNotFoundError:
             return None
-        with self._opened(asset, partition, part) as (_, file):
-            record = json.loads(file.metadata.metadata[_RECORD])
-            wanted = columns(record) if callable(columns) else columns
-            return file.read(columns=wanted, use_threads=False), record
 
     def section(self, asset: str, partition: str, name: str, part: str = PART) -> bytes:
         """One section of a table. Raises StoreError if it is absent or damaged."""
-        with self._opened(asset, partition, part) as (source, file):
-            offset, length = json.loads(file.metadata.metadata[_SECTIONS])[name]
-            source.seek(offset)
-            content: bytes = source.read(length)
-            return content
+        try:
+            with self._opened(asset, partition, part) as (source, file):
+                offset, length = json.loads(file.metadata.metadata[_SECTIONS])[name]
+                source.seek(offset)
+                content: bytes = source.read(length)
+                return content
+        except FileNotFoundError:
+            raise self._absent(asset, partition, part) from None
 
     def remove_part(self, asset: str, partition: str, part: str) -> None:
         """Removes one table, if it is there. Raises StoreError."""
-        path = self.path(asset, partition, part)
+        name = _name(asset, partition, part)
         try:
-            path.unlink(missing_ok=True)
+            self.files.remove(name)
         except OSError as error:
-            raise StoreError(f"{path} cannot be removed: {error.strerror}") from None
+            raise StoreError(f"{self.files.uri(name)} cannot be removed: {_reason(error)}") from None
 
-    def remove(self, asset: str, partition: str) -> None:
-        """Removes all tables of a partition."""
-        shutil.rmtree(self.root / asset / partition, ignore_errors=True)
+    def remove(self, asset: str, partition: str = "") -> None:
+        """Removes all tables of a partition, or of an asset."""
+        self.files.remove_folder(f"{asset}/{partition}" if partition else asset)
 
-    def is_same(self, asset: str, other: str, partition: str) -> bool:
-        """Whether two assets hold the very same file of a partition, as `hold` makes it, or none. Opens no file."""
-        one, two = (_identity(self._place(name, partition)) for name in (asset, other))
-        return one == two
-
-    def hold(self, asset: str, holder: str, partition: str) -> None:
+    def hold(self, asset: str, holder: str, partition: str, tag: str) -> None:
         """Keeps a partition's file, as it is now, under another asset's name too: replacing the one leaves the other as
-        it was. A hard link, so it costs no space while they are the same. Raises StoreError."""
-        source, target = self.path(asset, partition), self.path(holder, partition)
+        it was. `tag`: its state, as it was seen. Raises StoreError, StoreBusyError where it is another one already."""
+        source, target = _name(asset, partition), _name(holder, partition)
         try:
-            make_folder(target.parent)
-            target.unlink(missing_ok=True)
-            os.link(source, target)
+            self.files.hold(source, target, tag)
         except OSError as error:
-            raise StoreError(f"{source} cannot be linked to {target}: {error.strerror}") from None
+            raise StoreError(f"{self.files.uri(source)} cannot be held as {target}: {_reason(error)}") from None
 
     def move(self, asset: str, target: str, partition: str) -> None:
         """Puts a partition's file in the place of another asset's. Raises StoreError."""
-        path = self.path(target, partition)
+        name = _name(target, partition)
         try:
-            make_folder(path.parent)
-            os.rename(self.path(asset, partition), path)
+            self.files.move(_name(asset, partition), name)
         except OSError as error:
-            raise StoreError(f"{path} cannot be replaced: {error.strerror}") from None
+            raise StoreError(f"{self.files.uri(name)} cannot be replaced: {_reason(error)}") from None
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
+    def in_use(self) -> AbstractContextManager[None]:
         """Keeps the store from being exchanged meanwhile; for all who read or write more than one table. Raises
         StoreBusyError while it is, StoreError where it cannot be locked."""
-        with self._store_lock(fcntl.LOCK_SH, f"the key of {self.root} is being rotated; run again when that is done"):
-            yield
+        return self.files.in_use()
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Keeps everybody else out meanwhile. Raises StoreBusyError while the store is in use, StoreError where it cannot
         be locked."""
-        with self._store_lock(fcntl.LOCK_EX, f"{self.root} is in use by a run; try again when it has ended"):
-            yield
+        return self.files.alone()
 
-    @contextmanager
-    def _store_lock(self, kind: int, why_not: str) -> Iterator[None]:
-        path = self.root.with_name(f"{self.root.name}.lock")
-        try:
-            make_folder(path.parent)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreError(f"{path} cannot be opened: {error.strerror}") from None
-        try:
-            try:
-                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-                finish_exchange(self.root)
-            except BlockingIOError:
-                raise StoreBusyError(why_not) from None
-            except OSError as error:
-                raise StoreError(f"{self.root} cannot be locked: {error.strerror}") from None
-            yield
-        finally:
-            os.close(descriptor)
-
-    @contextmanager
-    def locked(self, asset: str) -> Iterator[None]:
-        """Waits until no one else works on an asset, and keeps others from it meanwhile; ends with the process."""
-        folder = self.root / asset
-        make_folder(folder)
-        with locked(folder):
-            yield
+    def locked(self, asset: str) -> AbstractContextManager[Confirm]:
+        """Waits until no one else works on an asset, and keeps others from it meanwhile; ends with the process. What it
+        gives raises StoreBusyError where the asset has been taken over all the same."""
+        return self.files.locked(asset)
 
     @contextmanager
     def _opened(
         self, asset: str, partition: str, part: str, encoded: Sequence[str] = ()
     ) -> Iterator[tuple[pa.NativeFile, pq.ParquetFile]]:
-        path = self._place(asset, partition, part)
         try:
-            with pa.OSFile(path) as source:
-                yield source, pq.ParquetFile(source, read_dictionary=list(encoded))
+            with self.files.opened(_name(asset, partition, part)) as source:
+                yield source, pq.ParquetFile(source, read_dictionary=list(encoded), pre_buffer=self.files.readers > 1)
         except FileNotFoundError:
-            raise StoreError(f"{path} is not there; materialise {asset} for {partition} first") from None
+            raise
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
-            raise StoreError(f"{path} cannot be read ({type(error).__name__}); materialise {asset} again") from None
+            place = self.uri(asset, partition, part)
+            raise StoreError(f"{place} cannot be read ({type(error).__name__}); materialise {asset} again") from None
+
+    def _absent(self, asset: str, partition: str, part: str) -> StoreError:
+        return StoreError(f"{self.uri(asset, partition, part)} is not there; materialise {asset} for {partition} first")
 
 
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
+def _name(asset: str, partition: str, part: str = PART) -> str:
+    return f"{asset}/{partition}/{part}.parquet"
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
 
 
 @lru_cache(maxsize=64)
@@ -292,89 +311,3 @@ def _write_pages(
                 _SECTIONS: json.dumps(places, sort_keys=True).encode(),
             }
         )
-
-
-@contextmanager
-def replacing(path: Path, settled: bool = True) -> Iterator[BinaryIO]:
-    """A new file in place of `path`, when the block ends well: written beside it, synced, renamed, the folder synced;
-    neither is synced where it need not be `settled`. After a crash the old file stands; what the crash left behind goes
-    with the next writing. Raises OSError."""
-    make_folder(path.parent)
-    _sweep(path.parent)
-    temporary, descriptor = _locked_file(path)
-    try:
-        with io.FileIO(descriptor, "wb", closefd=False) as raw, io.BufferedWriter(raw, 1 << 20) as stream:
-            yield stream
-        if settled:
-            os.fsync(descriptor)
-        os.rename(temporary, path)
-        if settled:
-            sync_folder(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(descriptor)
-
-
-def _locked_file(path: Path) -> tuple[Path, int]:
-    """A new file beside `path`, and its descriptor. Its lock tells a sweep that this writer lives."""
-    while True:
-        temporary = path.parent / f"{_TEMPORARY}{path.name}.{os.urandom(8).hex()}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:
-            return temporary, descriptor
-        os.close(descriptor)  # a sweep came between making and locking
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Waits for the lock of a folder, or of a file that is made for it, and holds it. A process that dies gives it back.
-    Raises OSError."""
-    flags = os.O_RDONLY | os.O_DIRECTORY if path.is_dir() else os.O_RDWR | os.O_CREAT
-    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def make_folder(folder: Path) -> None:
-    """Makes a folder and its parents, all 0700 and on disk."""
-    if folder.is_dir():
-        return
-    make_folder(folder.parent)
-    try:
-        folder.mkdir(mode=0o700)
-    except FileExistsError:
-        return
-    sync_folder(folder.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Puts a folder's entries on disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what dead writers left in a folder; a living one holds a lock."""
-    for name in os.listdir(folder):
-        if name.startswith(_TEMPORARY):
-            path = folder / name
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-            except OSError:
-                continue
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink(missing_ok=True)
-            except OSError:
-                continue
-            finally:
-                os.close(descriptor)

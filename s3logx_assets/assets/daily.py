@@ -130,8 +130,8 @@ def store_table(
     record (JSON values), which the data version knows nothing of."""
     version = table_digest(table)
     record = {**(facts or {}), "data_version": version, "inputs": dict(inputs)}
-    path = tools.private_store.write(asset, partition(day), table, record, sections)
-    return Made(version, {**table_metadata(table, path), **metadata})
+    tools.private_store.write(asset, partition(day), table, record, sections)
+    return Made(version, {**table_metadata(table, tools.private_store.uri(asset, partition(day))), **metadata})
 
 
 def build_daily_assets(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -76,8 +75,9 @@ def _store(tools: Tools, done: ExtractedDate) -> Made:
         "counts": counts,
         "key_id": tools.sealer.key_id,
     }
-    path = tools.private_store.write(KEY, partition(done.day), done.rows, record, {"ledger": _serialized(done.ledger)})
-    return Made(version, _metadata(done, counts, path), _evaluate(tools, subject))
+    store = tools.private_store
+    store.write(KEY, partition(done.day), done.rows, record, {"ledger": _serialized(done.ledger)})
+    return Made(version, _metadata(done, counts, store.uri(KEY, partition(done.day))), _evaluate(tools, subject))
 
 
 def _serialized(ledger: pa.Table) -> bytes:
@@ -87,9 +87,9 @@ def _serialized(ledger: pa.Table) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
-def _metadata(done: ExtractedDate, counts: dict[str, int], path: Path) -> dict[str, Any]:
+def _metadata(done: ExtractedDate, counts: dict[str, int], uri: str) -> dict[str, Any]:
     metadata: dict[str, Any] = {
-        **table_metadata(done.rows, path),
+        **table_metadata(done.rows, uri),
         **{name: counts[name] for name in ("files", "bytes", "records", "extracted", "duplicate")},
         "skipped": sum(count for name, count in counts.items() if name.startswith("skipped_")),
         "rejected": sum(count for name, count in counts.items() if name.startswith("rejected_")),

@@ -5,9 +5,10 @@ and every date's tables from one another.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 
 import dagster as dg
 import pyarrow as pa
@@ -61,26 +62,32 @@ def consistent_scopes(usage: HeldUsage, rules: Rules) -> ExactScopes:
     versions, cutoff = true_versions(usage), present_cutoff(store, rules)
     if not versions or cutoff is None:
         raise ReleaseError("there is nothing to publish yet; materialise the daily assets first")
-    for day in store.partitions("extracted_logs", LOG_DATE):
-        try:
-            inputs_of(store, date.fromisoformat(day), *DAILY_TABLES)
-        except StoreError as error:
-            raise ReleaseError(
-                f"{error}: dagster asset materialize -m s3logx_assets.definitions "
-                f"--select {','.join(DAILY_TABLES)} --partition-range {day}...{day}"
-            ) from None
+    for _ in store.each(partial(_refuse_mixed, store), store.partitions("extracted_logs", LOG_DATE)):
+        pass
     others = dates_of_another_rule(store, rules)
     if others and rules.settings.dataset_mapping is None:  # a mapping grows; not every entry concerns every date
         raise ReleaseError(
             f"daily_usage of {len(others)} dates was made by another dataset rule than the settings': dagster asset "
             f"materialize -m s3logx_assets.definitions --select daily_usage --partition-range {others[0]}...{others[-1]}"
         )
-    tables = {scope: read_scope(store, rules, scope, version) for scope, version in versions.items()}
+    read = store.each(lambda scope: read_scope(store, rules, scope, versions[scope]), versions)
+    tables = dict(zip(versions, read, strict=True))
     found = {scope: each for scope, each in tables.items() if each is not None}
     vanished = set(store.partitions(SUMMARIES, SCOPE)) - set(versions)
     if len(found) < len(tables) or vanished:
         raise _refusal(sorted({*tables, *vanished} - set(found)), plan_of(usage, rules))
     return ExactScopes(found, cutoff, others)
+
+
+def _refuse_mixed(store: TableStore, day: str) -> None:
+    """Raises ReleaseError where a date's tables were not made from one another."""
+    try:
+        inputs_of(store, date.fromisoformat(day), *DAILY_TABLES)
+    except StoreError as error:
+        raise ReleaseError(
+            f"{error}: dagster asset materialize -m s3logx_assets.definitions "
+            f"--select {','.join(DAILY_TABLES)} --partition-range {day}...{day}"
+        ) from None
 
 
 def _refusal(scopes: list[str], known: Plan) -> ReleaseError:
@@ -98,14 +105,16 @@ def dates_of_another_rule(store: TableStore, rules: Rules) -> list[str]:
     """The log dates whose daily usage was made by another rule from key to dataset than the present one, ascending."""
     present = rules.dataset_rule.digest
     days = store.partitions(DAILY_USAGE, LOG_DATE)
-    records = {day: store.record(DAILY_USAGE, partition(day)) for day in days}
-    return [day for day, record in records.items() if record and record["inputs"].get("dataset_rule") != present]
+    records = store.each(lambda day: store.record(DAILY_USAGE, partition(day)), days)
+    found = zip(days, records, strict=True)
+    return [day for day, record in found if record and record["inputs"].get("dataset_rule") != present]
 
 
 def _settled(usage: HeldUsage, rules: Rules, exact: ExactScopes) -> dict[str, ScopeTables]:
     """The tables of each scope without the rows of event dates after the cutoff. What had no other rows disappears."""
     until = exact.cutoff.isoformat()
-    late_days = [day for day in usage.days if any(group[1] > until for _, group in usage.present_groups(day))]
+    groups_by_day = zip(usage.days, usage.store.each(usage.present_groups, usage.days), strict=True)
+    late_days = [day for day, groups in groups_by_day if any(group[1] > until for _, group in groups)]
     last = pa.scalar(exact.cutoff, pa.date32())
 
     def late_rows(day: str) -> pa.Table:
@@ -170,11 +179,9 @@ def _scope_files(scope: str, tables: ScopeTables, rules: Rules) -> dict[str, byt
 
 
 def _coordinates(store: TableStore) -> pa.Table:
-    def oldest_first() -> Iterator[pa.Table]:
-        for day in store.partitions("region_coordinates", LOG_DATE):
-            yield store.read("region_coordinates", partition(day))
-
-    return public_tables.latest_coordinates(oldest_first())
+    days = store.partitions("region_coordinates", LOG_DATE)
+    oldest_first = store.each(lambda day: store.read("region_coordinates", partition(day)), days)
+    return public_tables.latest_coordinates(oldest_first)
 
 
 def _digest(files: Mapping[str, bytes]) -> str:
@@ -202,12 +209,12 @@ def publication(
 ) -> dg.MaterializeResult[None]:
     """The release to share: public tables under the privacy policy, coordinates, and the report."""
     release = build_release(private_store, rules, geolocator)
-    folder = public_store.publish(release.release_id, release.files)
+    public_store.publish(release.release_id, release.files)
     figures = markdown_table(("figure", "value"), release.archive.items())
     return dg.MaterializeResult(
         metadata={
             "release": release.release_id,
-            "report": dg.MetadataValue.path(str(folder / "index.html")),
+            "report": dg.MetadataValue.path(public_store.uri(release.release_id, "index.html")),
             "datasets": len(release.datasets),
             "dates_of_another_dataset_rule": release.dates_of_another_rule,
             "files": len(release.files),

@@ -3,7 +3,6 @@ what is stored, and how it is made, does not belong here."""
 
 from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -21,11 +20,11 @@ _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 60
 
 
-def summary_metadata(parts: Sequence[ScopeTables], folder: Path) -> dict[str, Any]:
+def summary_metadata(parts: Sequence[ScopeTables], folder: str) -> dict[str, Any]:
     """Of a scope's summary, which is the sum of `parts` and lies in `folder`."""
     metadata: dict[str, Any] = {
         "dagster/column_schema": column_schema(SUMMARIES),
-        "dagster/uri": str(folder),
+        "dagster/uri": folder,
         "files": len([part for part in parts if part.by_day.num_rows]),
     }
     days = _added([part.by_day for part in parts])
@@ -41,11 +40,11 @@ def summary_metadata(parts: Sequence[ScopeTables], folder: Path) -> dict[str, An
     return metadata
 
 
-def totals_metadata(table: pa.Table, path: Path) -> dict[str, Any]:
+def totals_metadata(table: pa.Table, uri: str) -> dict[str, Any]:
     """Of a scope's totals: every figure by its name."""
     (row,) = table.to_pylist()
     figures = {name: str(value) if isinstance(value, date) else value for name, value in row.items()}
-    return {**table_metadata(table, path), **{name: value for name, value in figures.items() if value is not None}}
+    return {**table_metadata(table, uri), **{name: value for name, value in figures.items() if value is not None}}
 
 
 def plot(by_day: pa.Table, column: str) -> str:

@@ -10,6 +10,7 @@ rounding do not belong here.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from itertools import chain, groupby
 from typing import Any, NamedTuple, TypeVar
 
@@ -77,12 +78,12 @@ def plan(store: TableStore, rules: Rules) -> Plan:
     """What has to be updated, going by what was counted last and what is news since. Opens the news alone, as a rule."""
     state = read_state(store)
     days = changed_days(store, state)
-    gone = chain.from_iterable(groups(store, COUNTED, day) for day in days)
-    new = chain.from_iterable(groups(store, DAILY_USAGE, day) for day in days)
+    gone = chain.from_iterable(store.each(partial(groups, store, COUNTED), days))
+    new = chain.from_iterable(store.each(partial(groups, store, DAILY_USAGE), days))
     versions = exchanged(state.scopes, gone, new)
     if versions is None:
         every_day = store.partitions(DAILY_USAGE, LOG_DATE)
-        versions = _from_nothing(groups(store, DAILY_USAGE, day) for day in every_day)
+        versions = _from_nothing(store.each(partial(groups, store, DAILY_USAGE), every_day))
     return _plan(store, rules, state, versions)
 
 
@@ -90,15 +91,15 @@ def plan_of(usage: HeldUsage, rules: Rules) -> Plan:
     """The same for usage that is held."""
     versions = None
     if usage.is_known:
-        gone = chain.from_iterable(map(usage.counted_groups, usage.news))
-        new = chain.from_iterable(map(usage.present_groups, usage.news))
+        gone = chain.from_iterable(usage.store.each(usage.counted_groups, usage.news))
+        new = chain.from_iterable(usage.store.each(usage.present_groups, usage.news))
         versions = exchanged(usage.state.scopes, gone, new)
     return _plan(usage.store, rules, usage.state, true_versions(usage) if versions is None else versions)
 
 
 def true_versions(usage: HeldUsage) -> dict[str, Version]:
     """The version of each scope, from the groups of all dates and whatever was counted before."""
-    return _from_nothing(map(usage.present_groups, usage.days))
+    return _from_nothing(usage.store.each(usage.present_groups, usage.days))
 
 
 def _from_nothing(every_group: Iterable[list[tuple[str, Group]]]) -> dict[str, Version]:
@@ -141,13 +142,12 @@ class Stored:
         """The materialisations, with what people read of them."""
         name = scope_partition(self.scope)
         for asset, version in self.versions.items():
-            path = self.store.path(asset, name)
             if asset == SUMMARIES:
                 parts = [self.store.read_whole(asset, name, part, ROWS) for part in (NEWEST, EARLIER)]
                 tables = [unflattened(rows, record["figures"]["rows"]) for rows, record in filter(None, parts)]
-                metadata = summary_metadata(tables, path.parent)
+                metadata = summary_metadata(tables, self.store.uri(asset, name, None))
             else:
-                metadata = totals_metadata(self.totals, path)
+                metadata = totals_metadata(self.totals, self.store.uri(asset, name))
             yield dg.AssetMaterialization(
                 asset, partition=self.scope, metadata=metadata, tags={"dagster/data_version": version}
             )
@@ -168,6 +168,7 @@ def make_scopes(
 
     def stored(scope: str) -> Stored:
         tables = made.pop(scope)
+        usage.confirm()
         writer = _Writer(usage.store, rules, scope, wanted_versions[scope])
         if SUMMARIES not in wanted:
             return writer.finished(totals(tables.newest, tables.earlier), wanted)
@@ -234,6 +235,7 @@ def _added(usage: HeldUsage, rules: Rules, found: Plan) -> Iterator[tuple[str, S
     def stored(scope: str) -> Stored | None:
         if scope not in kept:
             return None
+        usage.confirm()
         writer = _Writer(usage.store, rules, scope, found.versions[scope])
         earlier_months = kept[scope][1].earlier
         if not isinstance(earlier_months, Outline):

@@ -13,6 +13,7 @@
     │   └── ServiceError        a service on the network refuses us: its key is wrong, say
     └── TransientError          the outside world failed; the same call may go through later
         ├── SourceUnavailable   the log source cannot be reached
+        ├── StoreUnavailable    the store cannot be reached
         ├── StoreBusyError      the store is in use, or its key is being rotated
         └── ServiceUnavailable  a service on the network is down, out of quota, or answers nonsense
 
@@ -71,6 +72,10 @@ class TransientError(S3logxError):
 
 class SourceUnavailable(TransientError):
     """The log source is down, too busy, or cut the connection, again and again."""
+
+
+class StoreUnavailable(TransientError):
+    """The store is down, too busy, or cut the connection, again and again; or a table was replaced while it was read."""
 
 
 class StoreBusyError(TransientError):

@@ -23,6 +23,11 @@ class S3Location:
     def __str__(self) -> str:
         return f"{_SCHEME}{self.bucket}/{self.prefix}"
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether the prefix is a whole number of parts."""
+        return not self.prefix or self.prefix.endswith("/")
+
 
 Location = Path | S3Location
 

@@ -12,7 +12,7 @@ from s3logx_assets.adapters import cloud_ranges
 from s3logx_assets.adapters.http import HttpClient, Limits
 from s3logx_assets.adapters.ipinfo import IpinfoClient, IpinfoGeolocator
 from s3logx_assets.definitions import build_defs
-from s3logx_assets.resources import Keyring, build_resources
+from s3logx_assets.resources import Keyring, build_resources, private_files
 from s3logx_tests.http_service import Answer, Service, json_answer, running_service
 from s3logx_tests.platform import Platform, line
 
@@ -44,7 +44,7 @@ def geolocator(platform: Platform, service: Service) -> IpinfoGeolocator:
     """As a run of its own has it."""
     http = HttpClient("ipinfo.io", "IPINFO_API_KEY", Limits(attempts=2), sleep=lambda seconds: None)
     settings = platform.settings
-    keyring = Keyring(settings.store / "private", settings.home, settings.key)
+    keyring = Keyring(private_files(settings), settings.home, settings.key)
     client = IpinfoClient("t0ken", http, service.url)
     return IpinfoGeolocator(client, lambda: keyring.sealer(print), settings.home / "cache", settings.lookup_days)
 

@@ -19,11 +19,11 @@ import dagster as dg
 from dagster import DagsterEventType
 
 from s3logx_assets.adapters.log_store import LocalLogStore
-from s3logx_assets.adapters.table_store import partition
+from s3logx_assets.adapters.table_store import TableStore, partition
 from s3logx_assets.assets import extract as extract_module
 from s3logx_assets.assets.daily import Made, Tools
 from s3logx_assets.assets.extract import EXTRACTED_LOGS, KEY
-from s3logx_assets.resources import build_resources
+from s3logx_assets.resources import build_resources, private_files
 from s3logx_assets.settings import Settings
 from s3logx_tests.bench.measure import ROOT, Outcome, Step
 
@@ -139,7 +139,7 @@ def _environment(logs: Path, out: Path, first: date) -> dict[str, str]:
 
 
 def _outcome(settings: Settings, days: list[date], rows: int, extra: Mapping[str, float]) -> Outcome:
-    folder = settings.store / "private" / KEY
-    tables = [folder / partition(day) / "part-0.parquet" for day in days]
+    store = TableStore(private_files(settings))
+    tables = [store.path(KEY, partition(day)) for day in days]
     stored = sum(table.stat().st_size for table in tables)
     return Outcome(rows, str(tables[0]) if len(tables) == 1 else None, {**extra, "stored_bytes": stored})

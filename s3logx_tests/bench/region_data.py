@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from s3logx_assets.adapters import cloud_ranges, key_store, region_tables
+from s3logx_assets.adapters.local_files import LocalFiles
 from s3logx_assets.adapters.table_store import TableStore, partition
 from s3logx_assets.core.addresses import AddressBlock
 from s3logx_assets.core.digests import table_digest
@@ -118,7 +119,7 @@ def region_data(folder: Path, number: int) -> Path:
         addresses = drawn(number)
         np.save(making / "addresses.npy", addresses)
         private = making / "store" / "private"
-        sealer = key_store.open_sealer(private, making / "home", KEY, lambda line: None)
+        sealer = key_store.open_sealer(LocalFiles(private), making / "home", KEY, lambda line: None)
         _store(TableStore(private), sealer.seal(addresses))
         cloud_ranges.load(making / "home" / "cache")
         layer = embedded_layer()

@@ -19,7 +19,10 @@ from s3logx_assets import key_care
 from s3logx_assets.__main__ import main
 from s3logx_assets.adapters import epochs, key_store
 from s3logx_assets.adapters.epochs import next_epoch
+from s3logx_assets.adapters.local_files import LocalFiles
+from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.errors import MasterKeyError, SettingsError, StoreBusyError, StoreError
+from s3logx_assets.resources import private_files
 from s3logx_assets.settings import Settings
 from s3logx_tests.platform import DAILY, Platform, failure_text, line
 from s3logx_tests.processes import CONTEXT, rotate_key
@@ -232,8 +235,8 @@ def test_a_rotation_can_be_killed_anywhere(template: Path, tmp_path: Path) -> No
         assert present in (before, after)
         seen.add(present == after)
         settings = Settings.read(environment)
-        private = settings.store / "private"
-        assert "fits the store" in key_store.verify(private, home, None)
+        private = TableStore(private_files(settings)).root
+        assert "fits the store" in key_store.verify(LocalFiles(private), home, None)
         if next_epoch(private).exists() or (private / "rotation.jsonl").exists() or present == before:
             assert key_care.rotate(settings) == 0
         assert tables(home) == after
@@ -391,7 +394,7 @@ def test_a_destroyed_key_is_gone_and_runs_say_what_is_left_to_do(
         key_care.destroy(settings, "no")
     assert key_care.status(settings) == 0
     assert "fits the store" in capsys.readouterr().out
-    known = key_store.key_id(platform.store.root)
+    known = key_store.key_id(platform.store.files)
     assert known is not None
     assert key_care.destroy(settings, known) == 0
     assert not list((platform.folder / "home").glob("s3logx.key*"))
@@ -405,7 +408,7 @@ def test_a_key_of_another_store_is_not_destroyed(platform: Platform, capsys: pyt
     key_file = platform.folder / "home" / key_store.KEY_FILE
     platform.environment["S3LOGX_KEY"] = base64.b64encode(key_file.read_bytes()).decode()
     key_file.write_bytes(NEW_KEY)
-    known = key_store.key_id(platform.store.root)
+    known = key_store.key_id(platform.store.files)
     assert known is not None
     assert key_care.destroy(platform.settings, known) == 0
     assert key_file.read_bytes() == NEW_KEY
@@ -423,7 +426,7 @@ def test_both_keys_of_a_rotation_that_was_not_ended_are_destroyed(
     monkeypatch.setattr(key_care, "exchange", end)
     with pytest.raises(KeyboardInterrupt):
         rotate(platform)
-    known = key_store.key_id(platform.store.root)
+    known = key_store.key_id(platform.store.files)
     assert known is not None
     assert key_care.destroy(platform.settings, known) == 0
     assert not list((platform.folder / "home").glob("s3logx.key*"))

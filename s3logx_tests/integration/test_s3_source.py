@@ -16,6 +16,7 @@ from s3logx_assets.adapters import s3 as s3_adapter
 from s3logx_assets.adapters import s3_log_store
 from s3logx_assets.adapters.extractor import ExtractedDate, Extractor, FailedDate
 from s3logx_assets.adapters.log_store import LocalLogStore, LogReader
+from s3logx_assets.adapters.s3 import source_role
 from s3logx_assets.adapters.s3_log_store import S3LogStore
 from s3logx_assets.core.errors import LogFileError, S3logxError, SourceError, SourceUnavailable
 from s3logx_assets.core.ledger import LogObject
@@ -39,7 +40,7 @@ def bucket_of(server: S3Server, files: dict[str, bytes], prefix: str = "logs/") 
 
 
 def store_of(location: S3Location) -> S3LogStore:
-    return S3LogStore(build_bucket(location, "S3LOGX_LOGS"))
+    return S3LogStore(build_bucket(location, source_role("S3LOGX_LOGS")))
 
 
 def file_name(day: date, number: int) -> str:
@@ -226,7 +227,7 @@ def test_an_object_that_is_replaced_after_it_was_listed_fails_its_date(aws: S3Se
         content = joined(honest_lines(1, size))
         aws.put(location.bucket, {location.prefix + BAD: content.replace(b"GET", b"GOT")})
 
-    (failed,) = Extractor(Slow(build_bucket(location, "S3LOGX_LOGS")), SEALER.seal, 1).extract([DAY])
+    (failed,) = Extractor(Slow(build_bucket(location, source_role("S3LOGX_LOGS"))), SEALER.seal, 1).extract([DAY])
     assert "changed after it was listed" in str(error_of(failed))
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from s3logx_assets.adapters import key_store
+from s3logx_assets.adapters.files import Files
 from s3logx_assets.adapters.key_store import KEY_FILE, NEXT_KEY_FILE, destroy_key_files, open_sealer, verify
+from s3logx_assets.adapters.local_files import LocalFiles
 from s3logx_assets.core.errors import MasterKeyError, PermanentError
 from s3logx_assets.core.sealing import Sealer
 from s3logx_tests import processes
@@ -28,7 +30,7 @@ class Place:
         self.told: list[str] = []
 
     def open(self, key: bytes | None = None) -> Sealer:
-        return open_sealer(self.private, self.home, key, self.told.append)
+        return open_sealer(LocalFiles(self.private), self.home, key, self.told.append)
 
     def refusal(self, key: bytes | None = None) -> str:
         """Why the store does not open; neither that nor a check may change anything."""
@@ -36,7 +38,7 @@ class Place:
         with pytest.raises(MasterKeyError) as caught:
             self.open(key)
         with pytest.raises(MasterKeyError):
-            verify(self.private, self.home, key)
+            verify(LocalFiles(self.private), self.home, key)
         assert self.state() == before
         assert isinstance(caught.value, PermanentError)
         return str(caught.value)
@@ -96,7 +98,7 @@ def test_later_runs_use_the_same_key(place: Place) -> None:
     place.add_table()
     before = place.state()
     assert place.open().key_id == first.key_id
-    assert verify(place.private, place.home, None) == "fits the store"
+    assert verify(LocalFiles(place.private), place.home, None) == "fits the store"
     assert place.state() == before
 
 
@@ -132,9 +134,9 @@ def test_a_run_that_writes_its_first_table_does_not_alarm_another(
     read = key_store._read
     first: list[None] = []
 
-    def read_and_then_another_run_starts(path: Path) -> bytes | None:
-        content = read(path)
-        if path == place.key_id and not first:
+    def read_and_then_another_run_starts(files: Files, name: str) -> bytes | None:
+        content = read(files, name)
+        if name == place.key_id.name and not first:
             first.append(None)
             monkeypatch.setattr(key_store, "_read", read)
             Place.open(place)
@@ -146,12 +148,12 @@ def test_a_run_that_writes_its_first_table_does_not_alarm_another(
 
 
 def test_a_key_of_the_settings_needs_no_file(place: Place) -> None:
-    assert verify(place.private, place.home, KEY) == "ready for a new store"
+    assert verify(LocalFiles(place.private), place.home, KEY) == "ready for a new store"
     sealer = place.open(KEY)
     assert sealer.key_id == Sealer(KEY).key_id == place.key_id.read_text()
     assert not place.key_file.exists()
     assert place.told == []
-    assert verify(place.private, place.home, KEY) == "fits the store"
+    assert verify(LocalFiles(place.private), place.home, KEY) == "fits the store"
 
 
 def test_a_key_of_the_settings_comes_before_the_file(place: Place) -> None:
@@ -268,7 +270,7 @@ def test_a_full_disk_leaves_no_half_a_key(place: Place, function: str, monkeypat
 
 
 def test_a_check_of_a_new_place_makes_nothing(place: Place) -> None:
-    assert verify(place.private, place.home, None) == f"will be made on the first run: {place.key_file}"
+    assert verify(LocalFiles(place.private), place.home, None) == f"will be made on the first run: {place.key_file}"
     assert not place.home.exists()
 
 
@@ -286,7 +288,7 @@ def test_the_next_key_is_made_once_and_kept_like_the_key(place: Place) -> None:
     assert key_store.next_key(place.home) == following
     assert following != place.key_file.read_bytes()
     assert mode(place.home / NEXT_KEY_FILE) == 0o600
-    assert verify(place.private, place.home, None) == "fits the store"
+    assert verify(LocalFiles(place.private), place.home, None) == "fits the store"
     place.open()
     assert (place.home / NEXT_KEY_FILE).read_bytes() == following
 
@@ -294,7 +296,7 @@ def test_the_next_key_is_made_once_and_kept_like_the_key(place: Place) -> None:
 def test_whoever_opens_a_store_that_was_switched_ends_the_rotation(place: Place) -> None:
     following = switched(place)
     before = place.state()
-    assert verify(place.private, place.home, None).startswith("fits the store; the next run puts ")
+    assert verify(LocalFiles(place.private), place.home, None).startswith("fits the store; the next run puts ")
     assert place.state() == before
     assert place.open().key_id == Sealer(following).key_id
     assert place.key_file.read_bytes() == following
@@ -325,11 +327,11 @@ def test_a_key_file_that_cannot_be_replaced_is_named(place: Place, monkeypatch: 
 
 
 def test_an_epoch_is_not_begun_over_another_key_s(place: Place) -> None:
-    key_store.begin_epoch(place.private, Sealer(KEY))
-    key_store.begin_epoch(place.private, Sealer(KEY))
+    key_store.begin_epoch(LocalFiles(place.private), Sealer(KEY))
+    key_store.begin_epoch(LocalFiles(place.private), Sealer(KEY))
     with pytest.raises(MasterKeyError, match="begun with another key"):
-        key_store.begin_epoch(place.private, Sealer(OTHER))
-    assert key_store.key_id(place.private) == Sealer(KEY).key_id
+        key_store.begin_epoch(LocalFiles(place.private), Sealer(OTHER))
+    assert key_store.key_id(LocalFiles(place.private)) == Sealer(KEY).key_id
 
 
 def test_only_the_key_files_of_a_store_are_destroyed(place: Place) -> None:

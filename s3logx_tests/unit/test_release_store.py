@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from s3logx_assets.adapters import release_store
-from s3logx_assets.adapters.release_store import ReleaseStore
+from s3logx_assets.adapters.release_store import LocalReleaseStore
 from s3logx_assets.core.errors import PermanentError, StoreError
 from s3logx_tests import processes
 from s3logx_tests.processes import CONTEXT, release_files
@@ -18,8 +18,8 @@ FILES = {"index.html": b"<html>", "summaries/ds1/by_day.tsv": b"date\tbytes_sent
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ReleaseStore:
-    return ReleaseStore(tmp_path / "store" / "public")
+def store(tmp_path: Path) -> LocalReleaseStore:
+    return LocalReleaseStore(tmp_path / "store" / "public")
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -30,33 +30,36 @@ def names(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
 
 
-def test_a_release_is_written_and_becomes_the_latest(store: ReleaseStore) -> None:
-    release = store.publish("r1", FILES)
-    assert release == store.root / "releases" / "r1"
-    assert content(release) == FILES
-    assert content(store.latest) == FILES
-    assert os.readlink(store.latest) == "releases/r1"
+def test_a_release_is_written_and_becomes_the_latest(store: LocalReleaseStore) -> None:
+    assert store.latest() is None
+    store.publish("r1", FILES)
+    release = store.root / "releases" / "r1"
+    assert content(release) == {name: store.read("r1", name) for name in FILES} == FILES
+    assert (store.latest(), store.uri("r1")) == ("r1", str(release))
+    assert content(store.link) == FILES
+    assert os.readlink(store.link) == "releases/r1"
     assert names(store.root) == ["latest", "releases"]
     assert names(store.root / "releases") == ["r1"]
 
 
-def test_the_next_release_takes_over_and_the_old_one_stays(store: ReleaseStore) -> None:
+def test_the_next_release_takes_over_and_the_old_one_stays(store: LocalReleaseStore) -> None:
     store.publish("r1", FILES)
     store.publish("r2", {"index.html": b"2"})
-    assert content(store.latest) == {"index.html": b"2"}
+    assert content(store.link) == {"index.html": b"2"}
     assert content(store.root / "releases" / "r1") == FILES
 
 
-def test_an_id_stands_for_its_content(store: ReleaseStore) -> None:
-    release = store.publish("r1", FILES)
+def test_an_id_stands_for_its_content(store: LocalReleaseStore) -> None:
+    store.publish("r1", FILES)
+    release = store.root / "releases" / "r1"
     before = {path: path.stat().st_mtime_ns for path in release.rglob("*")}
     store.publish("r2", {"index.html": b"2"})
-    assert store.publish("r1", {"index.html": b"other"}) == release
+    store.publish("r1", {"index.html": b"other"})
     assert {path: path.stat().st_mtime_ns for path in release.rglob("*")} == before
-    assert content(store.latest) == FILES
+    assert content(store.link) == FILES
 
 
-def test_the_store_can_be_moved(store: ReleaseStore, tmp_path: Path) -> None:
+def test_the_store_can_be_moved(store: LocalReleaseStore, tmp_path: Path) -> None:
     store.publish("r1", FILES)
     store.root.rename(tmp_path / "moved")
     assert content(tmp_path / "moved" / "latest") == FILES
@@ -67,11 +70,12 @@ def test_other_users_can_read_a_release() -> None:
     before = os.umask(0o022)
     try:
         with processes.open_folder() as folder:
-            store = ReleaseStore(folder / "public")
-            release = store.publish("r1", FILES)
+            store = LocalReleaseStore(folder / "public")
+            store.publish("r1", FILES)
+            release = store.root / "releases" / "r1"
             for path in (store.root, release.parent, release, *release.rglob("*")):
                 assert stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o644)
-            assert processes.as_nobody(Path.read_bytes, store.latest / "index.html") == b"<html>"
+            assert processes.as_nobody(Path.read_bytes, store.link / "index.html") == b"<html>"
     finally:
         os.umask(before)
 
@@ -82,7 +86,7 @@ class Crash(BaseException):
 
 @pytest.mark.parametrize("step", ["open", "fsync", "rename", "symlink"])
 def test_a_crash_at_any_step_leaves_the_old_release(
-    store: ReleaseStore, step: str, monkeypatch: pytest.MonkeyPatch
+    store: LocalReleaseStore, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.publish("r1", FILES)
     counts = {"calls": 0}
@@ -106,17 +110,17 @@ def test_a_crash_at_any_step_leaves_the_old_release(
                 break
             except Crash:
                 crash_at += 1
-        assert content(store.latest) in (FILES, {"a": b"2", "b/c": b"3"})
+        assert content(store.link) in (FILES, {"a": b"2", "b/c": b"3"})
         released = store.root / "releases" / "r2"
         assert not released.exists() or content(released) == {"a": b"2", "b/c": b"3"}
     assert crash_at > 0, "the step is not part of publishing any more"
     store.publish("r2", {"a": b"2", "b/c": b"3"})
-    assert content(store.latest) == {"a": b"2", "b/c": b"3"}
+    assert content(store.link) == {"a": b"2", "b/c": b"3"}
     assert names(store.root) == ["latest", "releases"]
     assert names(store.root / "releases") == ["r1", "r2"]
 
 
-def test_what_a_crash_left_goes_with_the_next_release(store: ReleaseStore) -> None:
+def test_what_a_crash_left_goes_with_the_next_release(store: LocalReleaseStore) -> None:
     store.publish("r1", FILES)
     (store.root / "releases" / ".writing-r2.0123456789abcdef" / "summaries").mkdir(parents=True)
     (store.root / ".writing-latest.0123456789abcdef").symlink_to("releases/r2")
@@ -126,21 +130,21 @@ def test_what_a_crash_left_goes_with_the_next_release(store: ReleaseStore) -> No
 
 
 def test_a_release_that_was_made_before_a_crash_is_taken_as_it_is(
-    store: ReleaseStore, monkeypatch: pytest.MonkeyPatch
+    store: LocalReleaseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.publish("r1", FILES)
     with monkeypatch.context() as patch:
-        patch.setattr(ReleaseStore, "_switch", lambda store, release_id: (_ for _ in ()).throw(Crash))
+        patch.setattr(LocalReleaseStore, "_switch", lambda store, release_id: (_ for _ in ()).throw(Crash))
         with pytest.raises(Crash):
             store.publish("r2", {"index.html": b"2"})
-    assert content(store.latest) == FILES
+    assert content(store.link) == FILES
     store.publish("r2", {"index.html": b"2"})
-    assert content(store.latest) == {"index.html": b"2"}
+    assert content(store.link) == {"index.html": b"2"}
 
 
 @pytest.mark.parametrize("function", ["fsync", "rename", "symlink", "mkdir"])
 def test_a_failing_disk_leaves_the_old_release_and_is_named(
-    store: ReleaseStore, function: str, monkeypatch: pytest.MonkeyPatch
+    store: LocalReleaseStore, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.publish("r1", FILES)
 
@@ -152,10 +156,10 @@ def test_a_failing_disk_leaves_the_old_release_and_is_named(
         with pytest.raises(StoreError, match=r"releases/r2 cannot be written: No space left on device") as caught:
             store.publish("r2", FILES)
     assert isinstance(caught.value, PermanentError)
-    assert content(store.latest) == FILES
+    assert content(store.link) == FILES
     assert not [name for name in names(store.root / "releases") if name.startswith(".")]
     store.publish("r2", FILES)
-    assert os.readlink(store.latest) == "releases/r2"
+    assert os.readlink(store.link) == "releases/r2"
 
 
 def test_a_folder_without_write_permission_is_named() -> None:
@@ -165,7 +169,7 @@ def test_a_folder_without_write_permission_is_named() -> None:
         assert names(folder) == []
 
 
-def test_processes_that_publish_at_once_make_whole_releases(store: ReleaseStore) -> None:
+def test_processes_that_publish_at_once_make_whole_releases(store: LocalReleaseStore) -> None:
     """Each swept away what the others were writing: a release could lose files and still be renamed into place."""
     start = CONTEXT.Event()
     rounds, publishers = 8, ["a", "b", "c"]
@@ -177,8 +181,8 @@ def test_processes_that_publish_at_once_make_whole_releases(store: ReleaseStore)
         run.start()
     start.set()
     while any(run.is_alive() for run in runs):
-        if store.latest.is_symlink():
-            release = store.latest.resolve()
+        if store.link.is_symlink():
+            release = store.link.resolve()
             assert content(release) == release_files(release.name)
     for run in runs:
         run.join()
@@ -191,5 +195,5 @@ def test_processes_that_publish_at_once_make_whole_releases(store: ReleaseStore)
     assert names(store.root) == ["latest", "releases"]
 
 
-def test_a_store_shows_where_it_is(store: ReleaseStore) -> None:
-    assert repr(store) == f"ReleaseStore({str(store.root)!r})"
+def test_a_store_shows_where_it_is(store: LocalReleaseStore) -> None:
+    assert repr(store) == f"LocalReleaseStore({str(store.root)!r})"

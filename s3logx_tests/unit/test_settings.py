@@ -124,7 +124,7 @@ def test_a_legal_value_is_taken(name: str, text: str, field: str, value: object)
             ("S3LOGX_LOGS", text, "the path of a folder, or s3://bucket/prefix")
             for text in ("gs://bucket", "s3://", "s3://B", "s3://a_b/c", "s3://bucket//x", "s3://bucket/../x/")
         ),
-        ("S3LOGX_STORE", "https://host/store", "the path of a local folder"),
+        ("S3LOGX_STORE", "https://host/store", "the path of a folder, or s3://bucket/prefix"),
         ("S3LOGX_FIRST_DATE", "yesterday", "YYYY-MM-DD"),
         ("S3LOGX_FIRST_DATE", "2023-02-29", "YYYY-MM-DD"),
         ("S3LOGX_FIRST_DATE", "2024-13-01", "YYYY-MM-DD"),
@@ -216,6 +216,14 @@ def test_settings_that_need_or_exclude_each_other(tmp_path: Path) -> None:
     both = {"S3LOGX_DATASET_REGEX": "(?P<dataset>a)/(?P<asset>b)", "S3LOGX_DATASET_MAPPING": str(table)}
     message = refusal({**REQUIRED, **both})
     assert all(name in message for name in both)
+
+
+def test_a_store_in_a_bucket_is_a_folder_and_has_its_key_from_the_environment() -> None:
+    """A key file would be another one on each machine."""
+    environment = {**REQUIRED, "S3LOGX_STORE": "s3://bucket/archive"}
+    assert refusal(environment).startswith("S3LOGX_KEY is not set; with S3LOGX_STORE in a bucket it must be base64")
+    assert Settings.read({**environment, "S3LOGX_KEY": KEY_TEXT}).store == S3Location("bucket", "archive/")
+    assert "s3://bucket/prefix" in refusal({**environment, "S3LOGX_STORE": "s3://bucket/archive-"})
 
 
 def test_a_mapping_table_has_one_of_the_known_endings(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from s3logx_assets.adapters.table_store import TableStore, make_folder, replacing
+from s3logx_assets.adapters.local_files import make_folder, replacing
+from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.errors import PermanentError, StoreError
 from s3logx_assets.core.schemas import EXTRACTED_LOGS, IP_INDEXES
 from s3logx_tests import processes
@@ -60,7 +61,8 @@ def mode(path: Path) -> int:
 
 
 def test_a_table_comes_back_as_it_was(store: TableStore) -> None:
-    path = store.write("extracted_logs", DAY, ROWS, {})
+    store.write("extracted_logs", DAY, ROWS, {})
+    path = store.path("extracted_logs", DAY)
     assert path == store.root / "extracted_logs" / DAY / "part-0.parquet" == store.path("extracted_logs", DAY)
     back = store.read("extracted_logs", DAY)
     assert back.schema.remove_metadata() == EXTRACTED_LOGS
@@ -108,19 +110,23 @@ def test_other_programs_read_the_folder(store: TableStore) -> None:
 
 
 def test_files_are_compressed_with_zstd(store: TableStore) -> None:
-    path = store.write("extracted_logs", DAY, ROWS, {})
+    store.write("extracted_logs", DAY, ROWS, {})
+    path = store.path("extracted_logs", DAY)
     group = pq.ParquetFile(path).metadata.row_group(0)
     assert {group.column(column).compression for column in range(group.num_columns)} == {"ZSTD"}
 
 
 def test_the_same_content_gives_the_same_bytes(store: TableStore) -> None:
-    first = store.write("extracted_logs", DAY, ROWS, {"b": 1, "a": 2}, {"ledger": b"x"}).read_bytes()
-    assert store.write("extracted_logs", DAY, ROWS, {"a": 2, "b": 1}, {"ledger": b"x"}).read_bytes() == first
+    store.write("extracted_logs", DAY, ROWS, {"b": 1, "a": 2}, {"ledger": b"x"})
+    first = store.path("extracted_logs", DAY).read_bytes()
+    store.write("extracted_logs", DAY, ROWS, {"a": 2, "b": 1}, {"ledger": b"x"})
+    assert store.path("extracted_logs", DAY).read_bytes() == first
 
 
 def test_files_are_the_owner_s_alone(tmp_path: Path, umask: int) -> None:
     root = tmp_path / "a" / "b" / "private"
-    path = TableStore(root).write("extracted_logs", DAY, ROWS, {})
+    TableStore(root).write("extracted_logs", DAY, ROWS, {})
+    path = TableStore(root).path("extracted_logs", DAY)
     TableStore(root).write("extracted_logs", DAY, ROWS, {})
     assert mode(path) == 0o600
     for folder in (path.parent, path.parent.parent, root, root.parent, root.parent.parent):
@@ -171,7 +177,8 @@ def test_what_is_absent_is_named_with_its_remedy(store: TableStore) -> None:
     ids=["empty", "half", "last byte gone", "footer length", "zeros", "zeros in front"],
 )
 def test_a_damaged_file_is_reported_not_misread(store: TableStore, damage: Any) -> None:
-    path = store.write("extracted_logs", DAY, generation(1), {"a": 1})
+    store.write("extracted_logs", DAY, generation(1), {"a": 1})
+    path = store.path("extracted_logs", DAY)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(StoreError, match=r"cannot be read .*materialise extracted_logs again"):
         store.read("extracted_logs", DAY)
@@ -219,7 +226,8 @@ def assert_old_file_stands(store: TableStore) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt(), SystemExit(1)])
 def test_an_exception_half_way_leaves_the_old_file(store: TableStore, error: BaseException) -> None:
-    path = store.write("asset", DAY, generation(1), {"n": 1})
+    store.write("asset", DAY, generation(1), {"n": 1})
+    path = store.path("asset", DAY)
 
     def write() -> None:
         with replacing(path) as stream:
@@ -236,7 +244,8 @@ def test_an_exception_half_way_leaves_the_old_file(store: TableStore, error: Bas
 def test_a_failing_disk_leaves_the_old_file_and_is_named(
     store: TableStore, function: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = store.write("asset", DAY, generation(1), {"n": 1})
+    store.write("asset", DAY, generation(1), {"n": 1})
+    path = store.path("asset", DAY)
 
     def fail(*arguments: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -289,7 +298,8 @@ def test_a_folder_without_write_permission_is_named() -> None:
 
 def test_a_table_without_read_permission_is_named() -> None:
     with processes.open_folder() as folder:
-        path = TableStore(folder).write("asset", DAY, generation(1), {})
+        TableStore(folder).write("asset", DAY, generation(1), {})
+        path = TableStore(folder).path("asset", DAY)
         for below in (path.parent, path.parent.parent):
             below.chmod(0o755)
         path.chmod(0)
@@ -301,7 +311,8 @@ def test_a_table_without_read_permission_is_named() -> None:
 
 
 def test_what_a_dead_writer_left_goes_with_the_next_writing(store: TableStore) -> None:
-    path = store.write("asset", DAY, generation(1), {"n": 1})
+    store.write("asset", DAY, generation(1), {"n": 1})
+    path = store.path("asset", DAY)
     for left in (".writing-part-0.parquet.0123456789abcdef", ".writing-by_day.parquet.fedcba9876543210"):
         (path.parent / left).write_bytes(b"left")
     (path.parent / "notes.txt").touch()

@@ -1,0 +1,81 @@
+"""The public store in a bucket: what `release_store` is in a folder.
+
+    public/releases/<release id>/…
+    public/latest.json      {"release": "<release id>", "path": "releases/<release id>/"}, written last
+
+Objects get the media types that a browser needs. Releases never change, so they may be kept for long; which one is the
+latest may not.
+"""
+
+import json
+import mimetypes
+from collections.abc import Mapping
+
+from s3logx_assets.adapters.s3 import Bucket
+from s3logx_assets.core.concurrency import mapped
+from s3logx_assets.core.errors import StoreError
+
+LATEST = "latest.json"
+_AT_ONCE = 16
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".json": "application/json",
+    ".tsv": "text/tab-separated-values; charset=utf-8",
+}
+_FOR_LONG, _NOT_AT_ALL = "public, max-age=31536000, immutable", "no-cache"
+
+
+class S3ReleaseStore:
+    """`ReleaseStore` below a prefix in a bucket."""
+
+    def __init__(self, bucket: Bucket, folder: str = "") -> None:
+        self._bucket = bucket
+        self._prefix = bucket.location.prefix + folder
+
+    def __repr__(self) -> str:
+        return f"S3ReleaseStore({self._place('')!r})"
+
+    def publish(self, release_id: str, files: Mapping[str, bytes]) -> None:
+        """See ReleaseStore. What an earlier try brought there is not sent again."""
+        base = self._key(release_id, "")
+        there = {item.key: item.size for item in self._bucket.scan(base, "")}
+        missing = [name for name, content in files.items() if there.get(base + name) != len(content)]
+
+        def put(name: str) -> None:
+            self._bucket.put(base + name, files[name], _media_type(name), _FOR_LONG)
+
+        for _ in mapped(put, missing, _AT_ONCE):
+            pass
+        latest = json.dumps({"path": f"releases/{release_id}/", "release": release_id}).encode()
+        self._bucket.put(self._prefix + LATEST, latest, _media_type(LATEST), _NOT_AT_ALL)
+
+    def uri(self, release_id: str, name: str = "") -> str:
+        """See ReleaseStore."""
+        return self._place(f"releases/{release_id}/{name}")
+
+    def latest(self) -> str | None:
+        """See ReleaseStore."""
+        try:
+            return str(json.loads(self._bucket.get(self._prefix + LATEST)[0])["release"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            raise StoreError(f"{self._place(LATEST)} is damaged; publish again") from None
+
+    def read(self, release_id: str, name: str) -> bytes:
+        """See ReleaseStore."""
+        try:
+            return self._bucket.get(self._key(release_id, name))[0]
+        except FileNotFoundError:
+            raise StoreError(f"{self.uri(release_id, name)} is not there") from None
+
+    def _key(self, release_id: str, name: str) -> str:
+        return f"{self._prefix}releases/{release_id}/{name}"
+
+    def _place(self, name: str) -> str:
+        return f"s3://{self._bucket.location.bucket}/{self._prefix}{name}"
+
+
+def _media_type(name: str) -> str:
+    ending = name[name.rfind(".") :]
+    return _TYPES.get(ending) or mimetypes.types_map.get(ending) or "application/octet-stream"

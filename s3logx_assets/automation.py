@@ -2,16 +2,16 @@
 is lost by a restart, a missed tick or an event from before the first one.
 
     new_log_files_sensor   listings of the last dates against the ledgers -> the dates that differ
+    inventory_…            where there is an S3 Inventory, see inventory_sensors
+    steps_follow           a step that was made alone -> the steps after it, by automation conditions
     stale_scopes_sensor    daily usage against the scopes' files -> the job that updates them
     daily_update, daily_scopes   the same two once a day, for those who stop the sensors
     weekly_publication     a release every Monday
     ask_again              every night, where services are asked: lookups that failed, and those that have aged
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from itertools import groupby
 from typing import Any
 
 import dagster as dg
@@ -25,11 +25,13 @@ from s3logx_assets.assets.summaries import plan, update_scopes
 from s3logx_assets.assets.usage import DAILY_USAGE_ASSET
 from s3logx_assets.core.errors import S3logxError
 from s3logx_assets.core.ledger import listing_digest
+from s3logx_assets.inventory_sensors import build_inventory_sensors
 from s3logx_assets.resources import Rules
+from s3logx_assets.run_requests import asked_for, contiguous, days_between, range_tags, run_key
 from s3logx_assets.settings import Settings
 
-# How far back the listings go; later files for older dates are found by a backfill.
-TRAILING_DATES = 7
+# How many dates a tick lists, and goes on from there with the next one.
+_SLICE = 400
 # How many dates a night have their failed lookups asked again, and how many their aged ones.
 ASKED_AGAIN = 30
 _EVERY = 60
@@ -70,19 +72,6 @@ def records_of_regions(store: TableStore, first: date, last: date) -> dict[date,
     return {date.fromisoformat(day): record for day, (_, record) in records if record is not None}
 
 
-def contiguous(days: Sequence[date]) -> list[tuple[date, date]]:
-    """(first, last) of each run of consecutive dates in ascending `days`."""
-    runs = []
-    for _, run in groupby(enumerate(days), key=lambda item: item[1].toordinal() - item[0]):
-        together = [day for _, day in run]
-        runs.append((together[0], together[-1]))
-    return runs
-
-
-def _run_key(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-
-
 def build_automation(
     settings: Settings, daily: dg.AssetsDefinition
 ) -> tuple[list[dg.SensorDefinition], list[dg.ScheduleDefinition]]:
@@ -95,10 +84,18 @@ def build_automation(
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def new_log_files_sensor(
-        log_store: dg.ResourceParam[LogStore], private_store: dg.ResourceParam[TableStore]
-    ) -> list[dg.RunRequest] | dg.SkipReason:
+        context: dg.SensorEvaluationContext,
+        log_store: dg.ResourceParam[LogStore],
+        private_store: dg.ResourceParam[TableStore],
+    ) -> dg.SensorResult | dg.SkipReason:
         """Requests the recent dates whose log files are not the ones that were extracted."""
-        return new_files(log_store, private_store)
+        days = trailing(datetime.now(UTC).date())
+        after = context.cursor or ""
+        some = [day for day in days if day.isoformat() > after][:_SLICE]
+        found = new_files(context.instance, log_store, private_store, some)
+        ended = not some or some[-1] == days[-1]
+        cursor = "" if ended else some[-1].isoformat()
+        return dg.SensorResult(**found, cursor=cursor)
 
     @dg.schedule(
         target=dg.AssetSelection.assets(*daily_keys),
@@ -107,26 +104,30 @@ def build_automation(
         default_status=dg.DefaultScheduleStatus.STOPPED,
     )
     def daily_update(
-        log_store: dg.ResourceParam[LogStore], private_store: dg.ResourceParam[TableStore]
+        context: dg.ScheduleEvaluationContext,
+        log_store: dg.ResourceParam[LogStore],
+        private_store: dg.ResourceParam[TableStore],
     ) -> list[dg.RunRequest] | dg.SkipReason:
         """What new_log_files_sensor does, once a night instead of every minute."""
-        return new_files(log_store, private_store)
+        days = trailing(datetime.now(UTC).date())
+        found = new_files(context.instance, log_store, private_store, days)
+        requests: list[dg.RunRequest] = found.get("run_requests", [])
+        return requests or dg.SkipReason(found["skip_reason"])
 
-    def new_files(log_store: LogStore, private_store: TableStore) -> list[dg.RunRequest] | dg.SkipReason:
-        today = datetime.now(UTC).date()
-        days = [today - timedelta(days=back) for back in reversed(range(TRAILING_DATES))]
+    def trailing(today: date) -> list[date]:
+        oldest = today - timedelta(days=settings.trailing_dates - 1) if settings.trailing_dates else settings.first_date
+        return list(days_between(max(oldest, settings.first_date), today))
+
+    def new_files(
+        instance: dg.DagsterInstance, log_store: LogStore, private_store: TableStore, days: Sequence[date]
+    ) -> dict[str, Any]:
         try:
-            wanted = days_to_extract(log_store, private_store, [day for day in days if day >= settings.first_date])
+            wanted = days_to_extract(log_store, private_store, days)
         except S3logxError as error:
-            return dg.SkipReason(str(error))
+            return {"skip_reason": str(error)}
         if not wanted:
-            return dg.SkipReason(f"the last {TRAILING_DATES} dates are up to date")
-        return [
-            dg.RunRequest(
-                run_key=run_key_of(wanted, first, last, today), asset_selection=daily_keys, tags=_range(first, last)
-            )
-            for first, last in contiguous(list(wanted))
-        ]
+            return {"skip_reason": f"{len(days)} dates are up to date" + (f", {days[0]} to {days[-1]}" if days else "")}
+        return asked_for(instance, wanted, daily_keys)
 
     @dg.sensor(job=update_scopes, minimum_interval_seconds=_EVERY, default_status=dg.DefaultSensorStatus.RUNNING)
     def stale_scopes_sensor(
@@ -161,20 +162,17 @@ def build_automation(
         daily_scopes,
         *([_ask_again(settings)] if settings.asks_services else []),
     ]
-    return [new_log_files_sensor, stale_scopes_sensor], schedules
-
-
-def run_key_of(wanted: Mapping[date, str], first: date, last: date, today: date) -> str:
-    """The key of a run over some of the `wanted` dates: the same listings are asked for once a day, so a date that fails
-    is tried again, but not for ever in a row."""
-    return _run_key(f"{today}", *(f"{day} {digest}" for day, digest in wanted.items() if first <= day <= last))
-
-
-def _range(first: date, last: date) -> dict[str, str]:
-    return {
-        "dagster/asset_partition_range_start": first.isoformat(),
-        "dagster/asset_partition_range_end": last.isoformat(),
-    }
+    steps_follow = dg.AutomationConditionSensorDefinition(
+        "steps_follow",
+        target=dg.AssetSelection.assets(*daily_keys),
+        minimum_interval_seconds=_EVERY,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Runs the steps of a date after one that was made alone, where its content changed.",
+    )
+    sensors = [new_log_files_sensor, stale_scopes_sensor, steps_follow]
+    if settings.inventory is not None:
+        sensors += build_inventory_sensors(settings, daily_keys)
+    return sensors, schedules
 
 
 def _stale_scopes(store: TableStore, rules: Rules) -> dg.RunRequest | dg.SkipReason:
@@ -185,7 +183,7 @@ def _stale_scopes(store: TableStore, rules: Rules) -> dg.RunRequest | dg.SkipRea
     if not found.stale and not found.vanished:
         return dg.SkipReason(f"all {len(found.versions)} scopes are up to date")
     news = [f"{scope} {found.versions[scope]}" for scope in found.stale]
-    return dg.RunRequest(run_key=_run_key(*news, *found.vanished))
+    return dg.RunRequest(run_key=run_key(*news, *found.vanished))
 
 
 def _ask_again(settings: Settings) -> dg.ScheduleDefinition:
@@ -204,8 +202,8 @@ def _ask_again(settings: Settings) -> dg.ScheduleDefinition:
             return dg.SkipReason("no lookup has failed or aged")
         return [
             dg.RunRequest(
-                run_key=_run_key("ask_again", today.isoformat(), first.isoformat(), last.isoformat()),
-                tags=_range(first, last),
+                run_key=run_key("ask_again", today.isoformat(), first.isoformat(), last.isoformat()),
+                tags=range_tags(first, last),
             )
             for first, last in contiguous(days)
         ]

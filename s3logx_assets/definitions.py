@@ -1,5 +1,7 @@
 """The whole graph in one screen.
 
+log_inventory   (where an S3 Inventory is configured)
+      :
 extracted_logs -> ip_indexes -> ip_regions -> region_coordinates
       |                |            |                 |
       +----------------+-----> daily_usage            |
@@ -17,6 +19,7 @@ import dagster as dg
 from s3logx_assets.assets.addresses import IP_INDEXES_ASSET, IP_REGIONS_ASSET, REGION_COORDINATES_ASSET
 from s3logx_assets.assets.daily import build_daily_assets
 from s3logx_assets.assets.extract import EXTRACTED_LOGS
+from s3logx_assets.assets.inventory import build_inventory_asset
 from s3logx_assets.assets.publish import publication
 from s3logx_assets.assets.summaries import build_scope_assets, update_scopes
 from s3logx_assets.assets.usage import DAILY_USAGE_ASSET
@@ -43,6 +46,8 @@ def build_defs(settings: Settings, overrides: Mapping[str, object] | None = None
     pool = POOL if settings.asks_services else None
     daily = build_daily_assets(DAILY_ASSETS, log_dates(settings.first_date), policy, pool)
     assets = [daily, build_scope_assets(policy), publication]
+    if settings.inventory is not None:
+        assets.insert(0, build_inventory_asset())
     sensors, schedules = build_automation(settings, daily)
     return dg.Definitions(
         assets=[asset.map_asset_specs(lambda spec: spec.replace_attributes(owners=OWNERS)) for asset in assets],

@@ -1,9 +1,12 @@
-"""How the assets are partitioned: by log date, and by scope. One place, so that equal means identical."""
+"""How the assets are partitioned: by log date, by scope, and by snapshot of the
+inventory. One place, so that equal means identical."""
 
 from datetime import date
 
 import dagster as dg
 
+SNAPSHOTS = dg.DynamicPartitionsDefinition(name="inventory_snapshot")
+SNAPSHOT = "snapshot"
 SCOPES = dg.DynamicPartitionsDefinition(name="scope")
 SCOPE = "scope"
 

@@ -15,6 +15,7 @@ from s3logx_assets.adapters.extractor import Extractor
 from s3logx_assets.adapters.files import Files
 from s3logx_assets.adapters.geolocation import EmbeddedGeolocator, Geolocator, MmdbGeolocator
 from s3logx_assets.adapters.http import HttpClient
+from s3logx_assets.adapters.inventory_reader import Inventory
 from s3logx_assets.adapters.ipinfo import IpinfoClient, IpinfoGeolocator
 from s3logx_assets.adapters.live_ranges import LiveRanges
 from s3logx_assets.adapters.local_files import LocalFiles
@@ -93,6 +94,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
         "geolocator": build_geolocator(settings, keyring),
         "keyring": keyring,
         "rules": Rules(settings),
+        "inventory": build_inventory(settings),
     }
 
 
@@ -115,6 +117,19 @@ def build_log_store(settings: Settings) -> LogStore:
     if isinstance(settings.logs, Path):
         return LocalLogStore(settings.logs)
     return S3LogStore(build_bucket(settings.logs, source_role("S3LOGX_LOGS"), settings.requester_pays))
+
+
+def build_inventory(settings: Settings) -> Inventory | None:
+    """The S3 Inventory, where there is one."""
+    place, logs = settings.inventory, settings.logs
+    if place is None:
+        return None
+    bucket, prefix = (logs.bucket, logs.prefix) if isinstance(logs, S3Location) else (None, "")
+    prefix, scratch = settings.inventory_prefix or prefix, settings.home / "scratch"
+    if isinstance(place, Path):
+        return Inventory(LocalFiles(place), bucket, prefix, "", scratch)
+    files = S3Files(build_bucket(place, source_role("S3LOGX_INVENTORY")))
+    return Inventory(files, bucket, prefix, place.prefix, scratch)
 
 
 def build_bucket(location: S3Location, role: Role, requester_pays: bool = False) -> Bucket:

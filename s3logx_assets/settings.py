@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 # Variables with names of their own, by field.
 _OWN_NAMES = {"home": "DAGSTER_HOME", "ipinfo_key": "IPINFO_API_KEY", "opencage_key": "OPENCAGE_API_KEY"}
+_INVENTORY = "the folder of an S3 Inventory's snapshots: a path, or s3://bucket/prefix/source-bucket/configuration"
 _SECRETS = ("key", "new_key", "excluded_ips", "ipinfo_key", "opencage_key")
 
 
@@ -60,6 +61,9 @@ class Settings:
     cloud_ranges: str = "packaged"
     rejected_share: float = 0.01
     requester_pays: bool = False
+    inventory: Location | None = None
+    inventory_prefix: str | None = None
+    trailing_dates: int = 7
 
     @staticmethod
     def read(environment: Mapping[str, str] | None = None) -> "Settings":
@@ -95,11 +99,23 @@ class Settings:
             cloud_ranges=_choice(env, "S3LOGX_CLOUD_RANGES", "packaged", ("packaged", "live")),
             rejected_share=_share(env, "S3LOGX_REJECTED_SHARE", 0.01),
             requester_pays=_switch(env, "S3LOGX_REQUESTER_PAYS", False),
+            inventory=_parse(env, "S3LOGX_INVENTORY", _INVENTORY, parse_location),
+            inventory_prefix=env.get("S3LOGX_INVENTORY_PREFIX", "").strip() or None,
+            trailing_dates=_count(env, "S3LOGX_TRAILING_DATES", 7),
         )
         if isinstance(settings.store, S3Location) and settings.key is None:
             raise SettingsError(
                 "S3LOGX_KEY is not set; with S3LOGX_STORE in a bucket it must be base64 of 32 bytes (for example from "
                 "`openssl rand -base64 32`), the same on every machine"
+            )
+        if isinstance(settings.inventory, S3Location) and not settings.inventory.is_folder:
+            raise SettingsError(f"S3LOGX_INVENTORY={settings.inventory} is not legal; it must be {_INVENTORY}")
+        if settings.inventory_prefix is not None and (
+            settings.inventory is None or not isinstance(settings.logs, Path)
+        ):
+            raise SettingsError(
+                "S3LOGX_INVENTORY_PREFIX is of use only where S3LOGX_INVENTORY is set and S3LOGX_LOGS is a local copy; "
+                "else S3LOGX_LOGS has the prefix"
             )
         if settings.geo == "mmdb" and settings.mmdb is None:
             raise SettingsError("S3LOGX_MMDB is not set; S3LOGX_GEO=mmdb needs the path of an MMDB file")

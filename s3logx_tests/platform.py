@@ -72,6 +72,7 @@ class Platform:
     instance: dg.DagsterInstance
     environment: dict[str, str]
     geolocator: Geolocator = field(default_factory=EvenOddGeolocator)
+    cursors: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
     def make(folder: Path, instance: dg.DagsterInstance, **settings: str) -> "Platform":
@@ -133,6 +134,25 @@ class Platform:
             raise_on_error=False,
         )
 
+    def materialize(self, asset: str, partition: str | None = None) -> dg.ExecuteInProcessResult:
+        """Materialises one asset, as from the UI."""
+        return self._job().execute_in_process(
+            instance=self.instance,
+            partition_key=partition,
+            asset_selection=[dg.AssetKey(asset)],
+            raise_on_error=False,
+        )
+
+    def start_run(self, first: str, last: str) -> dg.DagsterRun:
+        """A run over a range of dates that is under way, though nothing runs."""
+        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        return self.instance.create_run_for_job(
+            self._job(),
+            tags=tags,
+            asset_selection=frozenset(map(dg.AssetKey, DAILY)),
+            status=dg.DagsterRunStatus.STARTED,
+        )
+
     def publish(self) -> dg.ExecuteInProcessResult:
         """Materialises the publication."""
         return self._job().execute_in_process(
@@ -140,22 +160,29 @@ class Platform:
         )
 
     def tick(self, name: str) -> Sequence[dg.RunRequest] | str:
-        """What a sensor or schedule asks for now, or why it asks for nothing."""
+        """What a sensor or schedule asks for now, or why it asks for nothing. Sensors go on from their cursors."""
         repository = self._defs().get_repository_def()
         every = build_resources(self.settings)
         found: SensorExecutionData | ScheduleExecutionData
         if repository.has_sensor_def(name):
             sensor = repository.get_sensor_def(name)
             resources = {each: every[each] for each in sensor.required_resource_keys}
-            found = sensor.evaluate_tick(
-                dg.build_sensor_context(self.instance, resources=resources, repository_def=repository)
-            )
+            with dg.build_sensor_context(
+                self.instance, cursor=self.cursors.get(name), resources=resources, repository_def=repository
+            ) as context:
+                if self.instance.is_persistent:  # as the daemon gives it; partitions that are asked for need it
+                    context._instance_ref = self.instance.get_ref()
+                found = sensor.evaluate_tick(context)
+            self.cursors[name] = found.cursor or ""
+            for request in found.dynamic_partitions_requests or ():
+                self.instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
         else:
             schedule = repository.get_schedule_def(name)
             resources = {each: every[each] for each in schedule.required_resource_keys}
-            found = schedule.evaluate_tick(
-                dg.build_schedule_context(self.instance, resources=resources, repository_def=repository)
-            )
+            with dg.build_schedule_context(
+                self.instance, resources=resources, repository_def=repository
+            ) as schedule_context:
+                found = schedule.evaluate_tick(schedule_context)
         return list(found.run_requests or ()) or str(found.skip_message)
 
     def materialized(self, asset: str) -> set[str]:

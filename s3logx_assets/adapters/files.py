@@ -2,7 +2,7 @@
 here, nor how it is done.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
@@ -29,11 +29,15 @@ class Files(Protocol):
     def read(self, name: str) -> bytes:
         """A small file, whole."""
 
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """A file of any size, piece by piece."""
+
     def exists(self, name: str) -> bool:
         """Whether there is such a file."""
 
-    def folders(self, name: str) -> list[str]:
-        """The names of the folders directly below `name`, ascending."""
+    def folders(self, name: str, with_empty: bool = False) -> list[str]:
+        """The names of the folders directly below `name` (empty for the place itself), ascending. Where those `with_empty`
+        content will do, a bucket is asked less."""
 
     def is_empty(self) -> bool:
         """Whether there is no folder with anything in it."""

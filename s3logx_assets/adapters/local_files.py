@@ -20,6 +20,7 @@ from s3logx_assets.adapters.files import Confirm
 from s3logx_assets.core.errors import StoreBusyError, StoreError
 
 _TEMPORARY = ".writing-"
+_CHUNK = 1 << 20
 
 
 class LocalFiles:
@@ -52,6 +53,12 @@ class LocalFiles:
         """See Files."""
         return self.path(name).read_bytes()
 
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """See Files."""
+        with open(self.path(name), "rb", 0) as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+
     def exists(self, name: str) -> bool:
         """See Files."""
         return os.path.isfile(f"{self._root}/{name}")
@@ -60,7 +67,7 @@ class LocalFiles:
         """See Files."""
         return not self.folders("")
 
-    def folders(self, name: str) -> list[str]:
+    def folders(self, name: str, with_empty: bool = False) -> list[str]:
         """See Files."""
         try:
             with os.scandir(self.path(name)) as entries:

@@ -19,11 +19,10 @@ from typing import Protocol
 
 from s3logx_assets.core.errors import LogFileError, SourceError
 from s3logx_assets.core.ledger import LogObject
-from s3logx_assets.core.log_names import log_date
+from s3logx_assets.core.log_names import DEEPEST_ROOT, log_date
 
 _YEAR, _MONTH_OR_DAY = re.compile(r"[0-9]{4}"), re.compile(r"[0-9]{2}")
 # account/region/bucket, below a prefix of the user's own.
-DEEPEST_ROOT = 6
 # A name's date may differ from its folder's by the time a delivery takes.
 NEIGHBOURS = (timedelta(days=-1), timedelta(0), timedelta(days=1))
 

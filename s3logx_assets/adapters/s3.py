@@ -235,6 +235,12 @@ class Bucket:
                     raise
                 time.sleep(_PAUSE)
 
+    def chunks_of(self, key: str) -> Iterator[bytes]:
+        """An object as it is now, piece by piece. Raises FileNotFoundError."""
+        with self._explained():
+            for chunk in obstore.get(self._store, key).stream(min_chunk_size=_CHUNK):
+                yield bytes(chunk)
+
     def _got(self, wanted: StoredObject) -> "GetResult":
         """The beginning of an object."""
         found = obstore.get(self._store, wanted.key)

@@ -61,6 +61,10 @@ class S3Files:
         """See Files."""
         return self._bucket.get(self._prefix + name)[0]
 
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """See Files."""
+        return self._bucket.chunks_of(self._prefix + name)
+
     def exists(self, name: str) -> bool:
         """See Files."""
         try:
@@ -73,9 +77,12 @@ class S3Files:
         """See Files."""
         return not any("/" in item.key.removeprefix(self._prefix) for item in self._bucket.scan(self._prefix, ""))
 
-    def folders(self, name: str) -> list[str]:
-        """See Files. Those that have objects: not every server forgets a folder with its last one."""
-        base = f"{self._prefix}{name}/"
+    def folders(self, name: str, with_empty: bool = False) -> list[str]:
+        """See Files. Not every server forgets a folder with its last object."""
+        base = f"{self._prefix}{name}/" if name else self._prefix
+        if with_empty:
+            found = (folder for _, folders in self._bucket.levels(base) for folder in folders)
+            return sorted(folder.removeprefix(base).rstrip("/") for folder in found)
         below = (item.key.removeprefix(base).split("/") for item in self._bucket.scan(base, ""))
         return sorted({first for first, *rest in below if rest})
 

@@ -13,12 +13,12 @@ from functools import partial
 from itertools import chain
 from operator import attrgetter
 
-from s3logx_assets.adapters.log_store import DEEPEST_ROOT, NEIGHBOURS, Listing, LogReader, kind_below
+from s3logx_assets.adapters.log_store import NEIGHBOURS, Listing, LogReader, kind_below
 from s3logx_assets.adapters.s3 import Bucket, ObjectChanged, StoredObject, behind
 from s3logx_assets.core.concurrency import mapped
 from s3logx_assets.core.errors import LogFileError, SourceError, SourceUnavailable
 from s3logx_assets.core.ledger import LogObject
-from s3logx_assets.core.log_names import log_date
+from s3logx_assets.core.log_names import DEEPEST_ROOT, log_date
 
 _LISTINGS_AT_ONCE = 16
 # Fetched ahead, for each reader, and the largest object that is.

@@ -102,6 +102,31 @@ class TableStore:
         with self._written(_name(asset, partition, part), settled) as stream:
             _write_parquet(stream, table, record, sections or {})
 
+    def write_groups(
+        self,
+        asset: str,
+        partition: str,
+        schema: pa.Schema,
+        groups: Iterable[pa.Table],
+        record: Callable[[], Mapping[str, Any]],
+        part: str = PART,
+    ) -> None:
+        """As `write`, of a table of any size: each of `groups`, in memory one after the other, becomes as many row groups as
+        its batches, at least one. `record` is asked for when the last one is written. Raises StoreError."""
+        with self._written(_name(asset, partition, part), True) as stream, _writer(stream, schema) as writer:
+            for group in groups:
+                for batch in group.to_batches() or [pa.RecordBatch.from_pylist([], schema)]:
+                    writer.write_batch(batch, row_group_size=_ROWS_PER_GROUP)
+            writer.add_key_value_metadata({_RECORD: json.dumps(record(), sort_keys=True).encode(), _SECTIONS: b"{}"})
+
+    def read_groups(self, asset: str, partition: str, first: int, count: int, part: str = PART) -> pa.Table:
+        """The rows of `count` row groups from the `first` on. Raises StoreError if the table is absent or damaged."""
+        try:
+            with self._opened(asset, partition, part) as (_, file):
+                return file.read_row_groups(range(first, first + count), use_threads=False)
+        except FileNotFoundError:
+            raise self._absent(asset, partition, part) from None
+
     def write_state(self, asset: str, name: str, content: bytes) -> None:
         """Replaces a file beside an asset's partitions, of what is said of them all. Raises StoreError."""
         with self._written(f"{asset}/{name}", True) as stream:
@@ -290,16 +315,16 @@ def _write_parquet(stream: BinaryIO, table: pa.Table, record: Mapping[str, Any],
         _write_pages(stream, table, record, sections)
 
 
+def _writer(sink: BinaryIO | pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        sink, schema, compression="zstd", dictionary_pagesize_limit=_DICTIONARY_BYTES, **_encodings(schema)
+    )
+
+
 def _write_pages(
     sink: BinaryIO | pa.NativeFile, table: pa.Table, record: Mapping[str, Any], sections: Mapping[str, bytes]
 ) -> None:
-    with pq.ParquetWriter(
-        sink,
-        table.schema,
-        compression="zstd",
-        dictionary_pagesize_limit=_DICTIONARY_BYTES,
-        **_encodings(table.schema),
-    ) as writer:
+    with _writer(sink, table.schema) as writer:
         writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
         places = {}
         for name, content in sections.items():

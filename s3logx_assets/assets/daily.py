@@ -28,6 +28,17 @@ from s3logx_assets.resources import Keyring, Rules
 
 _SHOWN = 20
 
+# A step follows the ones before it, date by date, when their content changed and no run makes both; once.
+FOLLOWS = (
+    dg.AutomationCondition.any_deps_match(
+        (dg.AutomationCondition.data_version_changed() & ~dg.AutomationCondition.executed_with_root_target())
+        | dg.AutomationCondition.will_be_requested()
+    ).since_last_handled()
+    & ~dg.AutomationCondition.any_deps_missing()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
+).with_label("follows what changed")
+
 
 @dataclass(frozen=True)
 class Tools:
@@ -144,7 +155,12 @@ def build_daily_assets(
 
     @dg.multi_asset(
         name="daily",
-        specs=[asset.spec.replace_attributes(partitions_def=partitions_def, skippable=True) for asset in assets],
+        specs=[
+            asset.spec.replace_attributes(
+                partitions_def=partitions_def, skippable=True, automation_condition=FOLLOWS if asset.spec.deps else None
+            )
+            for asset in assets
+        ],
         check_specs=[check._replace(partitions_def=partitions_def) for asset in assets for check in asset.checks],
         can_subset=True,
         backfill_policy=backfill_policy,

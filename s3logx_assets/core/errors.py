@@ -5,6 +5,7 @@
     │   ├── SettingsError       a setting is missing or wrong
     │   ├── MasterKeyError      the master key is missing, malformed or not the store's
     │   ├── SourceError         the log source is not what the settings say it is
+    │   ├── InventoryError      an S3 Inventory is not whole, damaged, or none
     │   ├── LogFileError        one log file cannot be read whole
     │   ├── ConservationError   the counts of a date do not add up: a fault of this program
     │   ├── ShrinkError         a re-extraction would lose files that the ledger has
@@ -40,6 +41,10 @@ class MasterKeyError(PermanentError):
 
 class SourceError(PermanentError):
     """The log source as a whole is absent or is not a source of access logs."""
+
+
+class InventoryError(PermanentError):
+    """An S3 Inventory is not whole (yet), damaged, or none; the message names the snapshot or file, and the field."""
 
 
 class LogFileError(PermanentError):

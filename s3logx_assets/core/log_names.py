@@ -7,11 +7,12 @@ delivery (or, in the event-time layout, the start of the period). The name alone
 import re
 from datetime import date
 
-_NAME = re.compile(
-    r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)"
-    r"-(?:[01]\d|2[0-3])-[0-5]\d-[0-5]\d-[A-Za-z0-9]+(?:\.gz)?",
-    re.ASCII,
-)
+# Of the ASCII digits; dates that no calendar has are for `log_date` to refuse.
+PATTERN = r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)-(?:[01]\d|2[0-3])-[0-5]\d-[0-5]\d-[A-Za-z0-9]+(?:\.gz)?"
+_NAME = re.compile(PATTERN, re.ASCII)
+
+# Logs, or the folders of dates with them, are looked for so many folders deep.
+DEEPEST_ROOT = 6
 
 
 def log_date(name: str) -> date | None:

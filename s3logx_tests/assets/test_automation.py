@@ -1,13 +1,13 @@
 """What sensors and schedules ask for, by what lies in the source and in the store."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from s3logx_assets.automation import run_key_of
+from s3logx_assets.run_requests import run_key_of
 from s3logx_tests.platform import DAILY, Platform, line
 
 TODAY = datetime.now(UTC).date()
@@ -20,8 +20,14 @@ def ranges(requests: Sequence[dg.RunRequest] | str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def young(platform: Platform) -> Platform:
-    """Log files of yesterday and of five days ago."""
+def young(tmp_path: Path) -> Iterator[Platform]:
+    """Log files of yesterday and of five days ago; an instance on disk, as schedules want it."""
+    (tmp_path / "instance").mkdir()
+    with dg.instance_for_test(temp_dir=str(tmp_path / "instance")) as instance:
+        yield with_young_files(Platform.make(tmp_path, instance))
+
+
+def with_young_files(platform: Platform) -> Platform:
     for back in (1, 5):
         day = str(TODAY - timedelta(days=back))
         platform.log(f"{day}-05-00-00-AA", line("ds1/a", day))
@@ -36,7 +42,7 @@ def test_dates_whose_files_are_not_those_extracted_are_asked_for(young: Platform
     assert ranges(requests) == [(five, five), (one, one)]
     assert {key.to_user_string() for key in requests[0].asset_selection or ()} == set(DAILY)  # type: ignore[union-attr]
     assert young.daily(five, one).success
-    assert young.tick(name) == "the last 7 dates are up to date"
+    assert young.tick(name) == f"7 dates are up to date, {TODAY - timedelta(days=6)} to {TODAY}"
     young.log(f"{five}-09-00-00-BB", line("ds1/b", five))
     assert ranges(young.tick(name)) == [(five, five)]
 

@@ -1,0 +1,132 @@
+"""`log_inventory`: from a snapshot of the S3 Inventory to its log objects, clustered by log date.
+
+    private/log_inventory/snapshot=2025-03-01T01-00Z/part-0.parquet    the log objects, schema LOG_ROWS, by date and name
+    private/log_inventory/snapshot=2025-03-01T01-00Z/dates.parquet     files, bytes and digest of each date, and its rows
+
+Of earlier snapshots than the newest two only the dates stay. What is news in a snapshot is `core.inventory`'s to say, and
+what becomes of it the sensors'.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from s3logx_assets.adapters.inventory_reader import Inventory
+from s3logx_assets.adapters.table_store import TableStore
+from s3logx_assets.core.digests import text_digest
+from s3logx_assets.core.inventory import DATES, LOG_ROWS, summary_of
+from s3logx_assets.metadata import table_metadata
+from s3logx_assets.partitions import SNAPSHOT, SNAPSHOTS
+from s3logx_assets.resources import Keyring
+
+KEY = "log_inventory"
+_DATES = "dates"
+# So many snapshots keep their rows; a sensor may be at one while the next is made.
+_KEPT = 2
+
+
+def snapshot_partition(snapshot: str) -> str:
+    """The folder name of a snapshot."""
+    return f"{SNAPSHOT}={snapshot}"
+
+
+def stored_snapshots(store: TableStore) -> list[str]:
+    """The snapshots that are stored, the oldest first."""
+    return store.partitions(KEY, SNAPSHOT)
+
+
+def is_stored(store: TableStore, snapshot: str) -> bool:
+    """Whether a snapshot is stored, whole."""
+    return store.record(KEY, snapshot_partition(snapshot), _DATES) is not None
+
+
+def dates_of(store: TableStore, snapshot: str) -> tuple[pa.Table, dict[str, Any]]:
+    """What a stored snapshot has of each date (schema DATES), and its record: `created` (ISO 8601), `with_versions`.
+    Raises StoreError."""
+    found = store.read_whole(KEY, snapshot_partition(snapshot), _DATES)
+    return found if found is not None else (DATES.empty_table(), {})
+
+
+def rows_of(store: TableStore, snapshot: str, date_row: Mapping[str, Any]) -> pa.Table:
+    """The log objects of one date of a stored snapshot, schema LOG_ROWS; `date_row`: a row of `dates_of`. Raises
+    StoreError."""
+    return store.read_groups(KEY, snapshot_partition(snapshot), date_row["first_group"], date_row["groups"])
+
+
+def make_snapshot(store: TableStore, inventory: Inventory, snapshot: str) -> tuple[pa.Table, str, dict[str, Any]]:
+    """Stores a snapshot: what it has of each date (schema DATES), its data version, its record. Raises InventoryError,
+    StoreError."""
+    manifest = inventory.manifest(snapshot)
+    dates: list[dict[str, Any]] = []
+
+    def grouped(days: Iterable[tuple[date, pa.Table]]) -> Iterator[pa.Table]:
+        groups = 0
+        for day, rows in days:
+            files, size, digest = summary_of(rows)
+            batches = len(rows.to_batches())
+            dates.append(
+                dict(zip(DATES.names, (day, files, size, digest, groups, batches), strict=True)),
+            )
+            groups += batches
+            yield rows
+
+    def record() -> dict[str, Any]:
+        versions = text_digest(*(f"{row['log_date']} {row['digest']}" for row in dates))
+        return {
+            "data_version": versions,
+            "created": manifest.created.isoformat(),
+            "with_versions": "e_tag" in manifest.columns,
+        }
+
+    inventory.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    place = snapshot_partition(snapshot)
+    with tempfile.TemporaryDirectory(dir=inventory.scratch) as scratch:
+        rows = inventory.rows(manifest, Path(scratch))
+        store.write_groups(KEY, place, LOG_ROWS, grouped(rows), record)
+    table = pa.Table.from_pylist(dates, schema=DATES)
+    # Last: a snapshot without it is none.
+    store.write(KEY, place, table, record(), part=_DATES)
+    for earlier in stored_snapshots(store)[:-_KEPT]:
+        store.remove_part(KEY, snapshot_partition(earlier), "part-0")
+    return table, record()["data_version"], record()
+
+
+def build_inventory_asset() -> dg.AssetsDefinition:
+    """The asset `log_inventory`, for where an inventory is configured."""
+
+    @dg.asset(
+        name=KEY,
+        partitions_def=SNAPSHOTS,
+        group_name="sources",
+        kinds={"s3", "parquet"},
+        backfill_policy=dg.BackfillPolicy.multi_run(1),
+        description="The log objects that a snapshot of the S3 Inventory lists, clustered by log date.",
+    )
+    def log_inventory(
+        context: dg.AssetExecutionContext,
+        private_store: dg.ResourceParam[TableStore],
+        inventory: dg.ResourceParam[Inventory],
+        keyring: dg.ResourceParam[Keyring],
+    ) -> dg.MaterializeResult[None]:
+        snapshot = context.partition_key
+        with private_store.in_use():
+            keyring.sealer(context.log.info)  # the store begins with its key's id, whichever table is the first
+            dates, version, record = make_snapshot(private_store, inventory, snapshot)
+        uri = private_store.uri(KEY, snapshot_partition(snapshot))
+        metadata: dict[str, Any] = {
+            **table_metadata(dates, uri),
+            "created": record["created"],
+            "dates": dates.num_rows,
+            "files": sum(dates["files"].to_pylist()),
+            "bytes": sum(dates["bytes"].to_pylist()),
+        }
+        if dates.num_rows:
+            metadata |= {"first_date": str(dates["log_date"][0]), "last_date": str(dates["log_date"][-1])}
+        return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(version))
+
+    return log_inventory

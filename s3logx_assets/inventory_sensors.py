@@ -1,0 +1,186 @@
+"""What the S3 Inventory sets going. Both sensors compare a wish with the present state, every time anew; their cursors only
+spare them work, and say what was asked for already.
+
+    inventory_manifest_sensor   the newest whole snapshot against the stored ones -> log_inventory
+    inventory_files_sensor      the newest stored snapshot against the ledgers -> the dates with new or changed files
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from s3logx_assets.adapters.inventory_reader import Inventory
+from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
+from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
+from s3logx_assets.assets.extract import ledger_of
+from s3logx_assets.assets.inventory import KEY, dates_of, is_stored, rows_of, stored_snapshots
+from s3logx_assets.core.errors import InventoryError, S3logxError
+from s3logx_assets.core.inventory import news_of, snapshot_names
+from s3logx_assets.core.locations import S3Location
+from s3logx_assets.partitions import SNAPSHOTS
+from s3logx_assets.run_requests import asked_for, days_made_since, run_key
+from s3logx_assets.settings import Settings
+
+_EVERY = 30
+# A tick ends after so many seconds, and the next one goes on from there; a tick may take sixty.
+_SECONDS = 20.0
+_SLICE = 200
+
+
+def build_inventory_sensors(settings: Settings, daily_keys: Sequence[dg.AssetKey]) -> list[dg.SensorDefinition]:
+    """The two sensors, for where an inventory is configured."""
+
+    @dg.sensor(
+        asset_selection=dg.AssetSelection.assets(KEY),
+        minimum_interval_seconds=_EVERY,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def inventory_manifest_sensor(
+        context: dg.SensorEvaluationContext,
+        private_store: dg.ResourceParam[TableStore],
+        inventory: dg.ResourceParam[Inventory],
+    ) -> dg.SensorResult | dg.SkipReason:
+        """Requests the newest snapshot of the inventory that is whole, if it is not stored yet."""
+        try:
+            return _newest_snapshot(context, private_store, inventory)
+        except (S3logxError, OSError) as error:
+            return dg.SkipReason(
+                str(error) if isinstance(error, S3logxError) else f"{inventory.files}: {error.strerror}"
+            )
+
+    @dg.sensor(
+        asset_selection=dg.AssetSelection.assets(*daily_keys),
+        minimum_interval_seconds=_EVERY,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def inventory_files_sensor(
+        context: dg.SensorEvaluationContext, private_store: dg.ResourceParam[TableStore]
+    ) -> dg.SensorResult | dg.SkipReason:
+        """Requests the dates for which the newest snapshot has files that were not extracted, or not as they are."""
+        try:
+            return _dates_with_news(context, private_store, settings, daily_keys)
+        except S3logxError as error:
+            return dg.SkipReason(str(error))
+
+    return [inventory_manifest_sensor, inventory_files_sensor]
+
+
+def _newest_snapshot(
+    context: dg.SensorEvaluationContext, store: TableStore, inventory: Inventory
+) -> dg.SensorResult | dg.SkipReason:
+    asked = dict(json.loads(context.cursor or "{}"))
+    today = datetime.now(UTC).date().isoformat()
+    reasons = []
+    for snapshot in reversed(snapshot_names(inventory.snapshots())):
+        if is_stored(store, snapshot):
+            reasons.append(f"snapshot {snapshot} is stored")
+            break
+        if asked.get(snapshot) == today:
+            reasons.append(f"snapshot {snapshot} was asked for today")
+            break
+        try:
+            manifest = inventory.manifest(snapshot)
+        except InventoryError as error:
+            reasons.append(str(error))  # the one before it is better than none
+            continue
+        # One that fails is asked for again the next day.
+        request = dg.RunRequest(
+            run_key=run_key(snapshot, manifest.created.isoformat(), today),
+            asset_selection=[dg.AssetKey(KEY)],
+            partition_key=snapshot,
+        )
+        return dg.SensorResult(
+            run_requests=[request],
+            dynamic_partitions_requests=[SNAPSHOTS.build_add_request([snapshot])],
+            cursor=json.dumps({snapshot: today}),
+        )
+    return dg.SkipReason("; ".join(reasons) or f"{inventory.files} has no snapshot yet")
+
+
+def _dates_with_news(
+    context: dg.SensorEvaluationContext, store: TableStore, settings: Settings, keys: Sequence[dg.AssetKey]
+) -> dg.SensorResult | dg.SkipReason:
+    snapshots = [snapshot for snapshot in stored_snapshots(store) if is_stored(store, snapshot)]
+    if not snapshots:
+        return dg.SkipReason("no snapshot of the inventory is stored yet")
+    snapshot = snapshots[-1]
+    cursor = _Cursor(**json.loads(context.cursor or "{}"))
+    state = run_key(snapshot, f"{datetime.now(UTC).date()}", json.dumps(store.tags(EXTRACTED_LOGS, LOG_DATE)))
+    if cursor.done == state:
+        return dg.SkipReason(f"nothing has changed since all dates were compared with snapshot {snapshot}")
+    if cursor.snapshot != snapshot:
+        cursor = _Cursor(snapshot)
+    dates, record = dates_of(store, snapshot)
+    rows = [row for row in dates.to_pylist() if settings.first_date <= row["log_date"] <= datetime.now(UTC).date()]
+    left = [row for row in rows if row["log_date"].isoformat() > cursor.after]
+    deadline = time.monotonic() + _SECONDS
+    wanted: dict[date, str] = {}
+    seen = 0
+    while seen < len(left) and (not seen or time.monotonic() < deadline):
+        some = left[seen : seen + _SLICE]
+        wanted |= _with_news(store, snapshot, record, some, isinstance(settings.logs, S3Location))
+        seen += len(some)
+    known = {day for day, digest in wanted.items() if digest}
+    created = datetime.fromisoformat(record["created"])
+    # What was listed after the snapshot was made knows better.
+    for day in days_made_since(context.instance, dg.AssetKey(EXTRACTED_LOGS), known, created):
+        del wanted[day]
+    began = cursor.began if cursor.after else state
+    if seen == len(left):
+        following, so_far = _Cursor(snapshot, done=began), ""
+    else:
+        last = left[seen - 1]["log_date"].isoformat()
+        following, so_far = _Cursor(snapshot, after=last, began=began), f", as far as {last}"
+    found = (
+        asked_for(context.instance, wanted, keys)
+        if wanted
+        else {"skip_reason": f"{seen} dates of snapshot {snapshot} are up to date{so_far}"}
+    )
+    return dg.SensorResult(**found, cursor=json.dumps(asdict(following)))
+
+
+@dataclass(frozen=True)
+class _Cursor:
+    """How far the comparison with a snapshot has come: up to the date `after`, having begun in the state `began`; or it
+    ended, having begun in the state `done`. A state is of everything that is compared, and the day: what failed is asked
+    for again the next one."""
+
+    snapshot: str = ""
+    after: str = ""
+    began: str = ""
+    done: str = ""
+
+
+def _with_news(
+    store: TableStore, snapshot: str, of_snapshot: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], etags: bool
+) -> dict[date, str]:
+    """Those of a snapshot's dates that have files which were not extracted as they are, each with the digest of what was
+    extracted before, empty for nothing."""
+    records = store.records(EXTRACTED_LOGS, (partition(row["log_date"]) for row in rows))
+    changed = [
+        (row, record)
+        for row, (_, record) in zip(rows, records, strict=True)
+        if record is None or record["listing"] != row["digest"]
+    ]
+
+    def has_news(item: tuple[Mapping[str, Any], Mapping[str, Any] | None]) -> bool:
+        row, record = item
+        if record is None:
+            return True
+        listed: pa.Table = rows_of(store, snapshot, row)
+        news = news_of(
+            listed,
+            ledger_of(store, row["log_date"]),
+            etags and of_snapshot["with_versions"],
+            datetime.fromisoformat(of_snapshot["created"]),
+        )
+        return bool(news.new or news.changed)
+
+    found = zip(changed, store.each(has_news, changed), strict=True)
+    return {row["log_date"]: record["listing"] if record else "" for (row, record), news in found if news}

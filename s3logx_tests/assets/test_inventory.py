@@ -1,0 +1,222 @@
+"""The S3 Inventory from its snapshot to the runs it sets going, over a local copy of it and of the logs."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from s3logx_assets import inventory_sensors
+from s3logx_assets.adapters.log_store import LocalLogStore
+from s3logx_assets.assets.inventory import dates_of, rows_of, stored_snapshots
+from s3logx_assets.core.inventory import LOG_ROWS
+from s3logx_assets.run_requests import FIRST, LAST
+from s3logx_tests.inventories import Row, write_inventory
+from s3logx_tests.platform import DAILY, Platform, failure_text, line
+
+SNAPSHOT = "2025-03-09T01-00Z"
+LATER = "2025-03-10T01-00Z"
+CREATED = datetime(2025, 3, 9, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Iterator[Platform]:
+    """Logs of three dates in a local copy of a bucket, whose inventory lies beside it."""
+    (tmp_path / "instance").mkdir()
+    with dg.instance_for_test(temp_dir=str(tmp_path / "instance")) as instance:
+        platform = Platform.make(
+            tmp_path, instance, S3LOGX_INVENTORY=str(tmp_path / "inventory"), S3LOGX_INVENTORY_PREFIX="logs/"
+        )
+        for number in (1, 2, 4):
+            day = f"2025-03-0{number}"
+            platform.log(f"2025/03/0{number}/{day}-05-00-00-A{number}", line(f"ds{number}/a", day), line("ds1/b", day))
+        yield platform
+
+
+def write_snapshot(platform: Platform, snapshot: str = SNAPSHOT, more: Sequence[Row] = ()) -> None:
+    """An inventory of what is in the folder of logs now, and `more`."""
+    logs = platform.folder / "logs"
+    rows = [
+        Row(f"logs/{path.relative_to(logs)}", path.stat().st_size, hashlib.md5(path.read_bytes()).hexdigest())  # noqa: S324
+        for path in sorted(logs.rglob("*"))
+        if path.is_file()
+    ]
+    write_inventory(platform.folder / "inventory", [rows[::2], [*rows[1::2], *more]], snapshot=snapshot)
+
+
+def make(platform: Platform, snapshot: str = SNAPSHOT) -> dg.ExecuteInProcessResult:
+    """Materialises a snapshot, as the sensor asks for it."""
+    platform.instance.add_dynamic_partitions("inventory_snapshot", [snapshot])
+    return platform.materialize("log_inventory", snapshot)
+
+
+def request_of(found: Sequence[dg.RunRequest] | str) -> dg.RunRequest:
+    assert not isinstance(found, str), found
+    (request,) = found
+    return request
+
+
+def asked(found: Sequence[dg.RunRequest] | str) -> list[tuple[str, str]]:
+    assert not isinstance(found, str), found
+    return [(request.tags[FIRST], request.tags[LAST]) for request in found]
+
+
+def test_a_snapshot_is_stored_by_date_as_the_listings_have_it(listed: Platform) -> None:
+    """Files astray too: those in a neighbour's folder are their date's, those further off nobody's."""
+    for folder in ("03/03", "03/05", "03/07", "02/28"):
+        listed.log(f"2025/{folder}/2025-03-04-06-00-00-{folder.replace('/', '')}", line("ds1/astray", "2025-03-04"))
+    listed.log("2025-03-01-07-00-00-FLAT", line("ds1/flat"))
+    listed.log("logs.txt", "no log")
+    write_snapshot(listed, more=[Row(f"elsewhere/{SNAPSHOT[:10]}-01-00-00-A"), Row("logs/2025-02-30-01-00-00-A")])
+    made = make(listed)
+    assert made.success
+    dates, record = dates_of(listed.store, SNAPSHOT)
+    assert record["with_versions"]
+    found = {row["log_date"]: rows_of(listed.store, SNAPSHOT, row) for row in dates.to_pylist()}
+    days = [date(2025, 3, number) for number in range(1, 8)]
+    listings = dict(LocalLogStore(listed.folder / "logs").listings(days))
+    assert {day: rows["name"].to_pylist() for day, rows in found.items()} == {
+        day: [item.name for item in listing.objects] for day, listing in listings.items() if listing.objects
+    }
+    assert all(rows.schema.remove_metadata() == LOG_ROWS for rows in found.values())
+    (event,) = made.asset_materializations_for_node("log_inventory")
+    assert event.metadata["files"].value == sum(rows.num_rows for rows in found.values()) == 6
+    assert event.metadata["first_date"].value == "2025-03-01"
+
+
+def test_only_the_newest_two_snapshots_keep_their_rows(listed: Platform) -> None:
+    names = [f"2025-03-0{number}T01-00Z" for number in (6, 7, 8, 9)]
+    for name in names:
+        write_snapshot(listed, name)
+        assert make(listed, name).success
+    assert stored_snapshots(listed.store) == names
+    kept = [name for name in names if listed.store.record("log_inventory", f"snapshot={name}") is not None]
+    assert kept == names[2:]
+    assert all(dates_of(listed.store, name)[0].num_rows == 3 for name in names)
+
+
+def test_a_new_manifest_is_asked_for_once(listed: Platform) -> None:
+    assert "has no snapshot yet" in str(listed.tick("inventory_manifest_sensor"))
+    write_snapshot(listed)
+    request = request_of(listed.tick("inventory_manifest_sensor"))
+    assert request.partition_key == SNAPSHOT
+    assert listed.instance.get_dynamic_partitions("inventory_snapshot") == [SNAPSHOT]
+    assert listed.tick("inventory_manifest_sensor") == f"snapshot {SNAPSHOT} was asked for today"
+    listed.cursors.clear()  # a restart that lost it, even: the run's key is the same
+    again = request_of(listed.tick("inventory_manifest_sensor"))
+    assert again.run_key == request.run_key
+    assert make(listed).success
+    assert listed.tick("inventory_manifest_sensor") == f"snapshot {SNAPSHOT} is stored"
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: (folder / LATER / "manifest.checksum").unlink(), "has no manifest and checksum"),
+        (lambda folder: (folder / LATER / "manifest.json").write_bytes(b"{}"), "does not fit its checksum"),
+    ],
+    ids=["half uploaded", "broken"],
+)
+def test_a_broken_snapshot_is_a_reason_and_the_one_before_it_serves(
+    listed: Platform, damage: object, words: str
+) -> None:
+    write_snapshot(listed)
+    write_snapshot(listed, LATER)
+    assert callable(damage)
+    damage(listed.folder / "inventory")
+    request = request_of(listed.tick("inventory_manifest_sensor"))
+    assert request.partition_key == SNAPSHOT
+    assert make(listed).success
+    reason = listed.tick("inventory_manifest_sensor")
+    assert words in str(reason)
+    assert f"snapshot {SNAPSHOT} is stored" in str(reason)
+    write_snapshot(listed, LATER)  # the rest has come
+    request = request_of(listed.tick("inventory_manifest_sensor"))
+    assert request.partition_key == LATER
+
+
+def test_a_snapshot_with_a_damaged_file_is_not_stored(listed: Platform) -> None:
+    write_snapshot(listed)
+    path = sorted((listed.folder / "inventory" / "data").iterdir())[1]
+    path.write_bytes(path.read_bytes()[:-1])
+    failed = make(listed)
+    assert not failed.success
+    assert "has not the size" in failure_text(failed)
+    assert "no snapshot of the inventory is stored yet" in str(listed.tick("inventory_files_sensor"))
+    assert not list((listed.folder / "home" / "scratch").iterdir())
+
+
+def test_dates_with_files_that_were_not_extracted_are_asked_for_and_no_others(listed: Platform) -> None:
+    write_snapshot(listed)
+    assert make(listed).success
+    requests = listed.tick("inventory_files_sensor")
+    assert asked(requests) == [("2025-03-01", "2025-03-02"), ("2025-03-04", "2025-03-04")]
+    assert {key.to_user_string() for key in requests[0].asset_selection or ()} == set(DAILY)  # type: ignore[union-attr]
+    assert "nothing has changed since" in str(listed.tick("inventory_files_sensor"))
+    assert listed.daily("2025-03-01", "2025-03-04").success
+    assert "3 dates of snapshot" in str(listed.tick("inventory_files_sensor"))
+    assert "nothing has changed since" in str(listed.tick("inventory_files_sensor"))
+
+
+def test_a_late_file_is_news_of_its_date_alone_and_vanished_and_newer_ones_are_not(listed: Platform) -> None:
+    assert listed.daily("2025-03-01", "2025-03-04").success
+    after = datetime.now(UTC) + timedelta(minutes=1)
+    listed.log("2025/03/02/2025-03-02-09-00-00-LATE", line("ds1/late", "2025-03-02"))
+    gone = listed.folder / "logs" / "2025/03/04/2025-03-04-05-00-00-A4"
+    content = gone.read_bytes()
+    gone.unlink()
+    newer = listed.log("2025/03/01/2025-03-09-00-30-00-NEW", line("ds1/newer"))
+    write_snapshot(listed)
+    write_created(listed, after)
+    gone.write_bytes(content)
+    assert newer.exists()
+    assert make(listed).success
+    # 2025-03-09's file lies a week astray: no listing of that date has it.
+    assert asked(listed.tick("inventory_files_sensor")) == [("2025-03-02", "2025-03-02")]
+
+
+def test_a_date_that_was_listed_after_the_snapshot_is_no_news(listed: Platform) -> None:
+    """The ledger is newer: asking again would bring the same, every day anew."""
+    write_snapshot(listed)
+    listed.log("2025/03/02/2025-03-02-05-00-00-A2", line("ds1/replaced", "2025-03-02"))
+    assert listed.daily("2025-03-01", "2025-03-04").success
+    assert make(listed).success
+    assert "3 dates of snapshot" in str(listed.tick("inventory_files_sensor"))
+
+
+def test_what_a_run_is_under_way_for_is_not_asked_for(listed: Platform) -> None:
+    write_snapshot(listed)
+    assert make(listed).success
+    run = listed.start_run("2025-03-01", "2025-03-03")
+    assert asked(listed.tick("inventory_files_sensor")) == [("2025-03-04", "2025-03-04")]
+    listed.cursors.clear()
+    listed.instance.report_run_canceled(run)
+    assert asked(listed.tick("inventory_files_sensor")) == [("2025-03-01", "2025-03-02"), ("2025-03-04", "2025-03-04")]
+
+
+def test_many_dates_are_compared_in_several_ticks(listed: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = date(2025, 3, 1)
+    rows = [Row(f"logs/{first + timedelta(days=n)}-01-00-00-A", 10, "0" * 32) for n in range(500)]
+    write_snapshot(listed, more=rows)
+    assert make(listed).success
+    monkeypatch.setattr(inventory_sensors, "_SLICE", 100)
+    monkeypatch.setattr(inventory_sensors, "_SECONDS", 0.0)
+    assert "up to date" not in str(listed.tick("inventory_files_sensor"))  # at least one slice a tick
+    covered: list[tuple[str, str]] = []
+    for _ in range(6):
+        found = listed.tick("inventory_files_sensor")
+        covered += asked(found) if not isinstance(found, str) else []
+    assert covered[-1][1] == str(first + timedelta(days=499))
+
+
+def write_created(platform: Platform, moment: datetime) -> None:
+    """Lets the snapshot have been made at a moment."""
+    import json
+
+    from s3logx_tests.inventories import write_manifest
+
+    folder = platform.folder / "inventory"
+    told = json.loads((folder / SNAPSHOT / "manifest.json").read_bytes())
+    write_manifest(folder, {**told, "creationTimestamp": str(int(moment.timestamp() * 1000))}, SNAPSHOT)

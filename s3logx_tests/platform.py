@@ -122,7 +122,7 @@ class Platform:
 
     def update_scopes(self) -> dg.ExecuteInProcessResult:
         """Runs the job that updates the scopes."""
-        job = self._defs().get_job_def("update_scopes")
+        job = self.definitions().get_job_def("update_scopes")
         return job.execute_in_process(instance=self.instance, raise_on_error=False)
 
     def scope(self, name: str) -> dg.ExecuteInProcessResult:
@@ -161,7 +161,7 @@ class Platform:
 
     def tick(self, name: str) -> Sequence[dg.RunRequest] | str:
         """What a sensor or schedule asks for now, or why it asks for nothing. Sensors go on from their cursors."""
-        repository = self._defs().get_repository_def()
+        repository = self.definitions().get_repository_def()
         every = build_resources(self.settings)
         found: SensorExecutionData | ScheduleExecutionData
         if repository.has_sensor_def(name):
@@ -189,11 +189,12 @@ class Platform:
         """The partitions that the event log has."""
         return self.instance.get_materialized_partitions(dg.AssetKey(asset))
 
-    def _defs(self) -> dg.Definitions:
+    def definitions(self) -> dg.Definitions:
+        """The graph, with this platform's geolocator."""
         return build_defs(self.settings, {"geolocator": self.geolocator})
 
     def _job(self) -> dg.JobDefinition:
-        return self._defs().resolve_implicit_global_asset_job_def()
+        return self.definitions().resolve_implicit_global_asset_job_def()
 
 
 def failure_text(result: dg.ExecuteInProcessResult) -> str:

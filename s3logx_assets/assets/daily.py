@@ -25,14 +25,15 @@ from s3logx_assets.core.requesters import History, Indexes
 from s3logx_assets.core.sealing import Sealer
 from s3logx_assets.metadata import table_metadata
 from s3logx_assets.resources import Keyring, Rules
+from s3logx_assets.retries import POLICY, reason, told
 
 _SHOWN = 20
 
-# A step follows the ones before it, date by date, when their content changed and no run makes both; once.
+# A step follows the ones before it, date by date, when their content has changed since it was made; once. A run that makes
+# both leaves nothing to follow, but for the dates on which it got no further.
 FOLLOWS = (
     dg.AutomationCondition.any_deps_match(
-        (dg.AutomationCondition.data_version_changed() & ~dg.AutomationCondition.executed_with_root_target())
-        | dg.AutomationCondition.will_be_requested()
+        dg.AutomationCondition.data_version_changed() | dg.AutomationCondition.will_be_requested()
     ).since_last_handled()
     & ~dg.AutomationCondition.any_deps_missing()
     & ~dg.AutomationCondition.any_deps_in_progress()
@@ -165,6 +166,7 @@ def build_daily_assets(
         can_subset=True,
         backfill_policy=backfill_policy,
         pool=pool,
+        retry_policy=POLICY,
     )
     def daily(
         context: dg.AssetExecutionContext,
@@ -176,10 +178,11 @@ def build_daily_assets(
     ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
         tools = Tools(log_store, private_store, geolocator, keyring, rules, context.log.info)
         wanted = [asset for asset in assets if asset.spec.key in context.selected_asset_keys]
-        days = [date.fromisoformat(key) for key in context.partition_keys]
+        made_already = _made_already(context, wanted) if context.retry_number else set()
+        days = [date.fromisoformat(key) for key in context.partition_keys if key not in made_already]
         failures: dict[date, Exception] = {}
         wanted_checks = set(context.selected_asset_check_keys)
-        with private_store.in_use():
+        with told(), private_store.in_use():
             for asset in assets:
                 if asset not in wanted and any(key.asset_key == asset.spec.key for key in wanted_checks):
                     yield from _rechecked(asset, tools, days, wanted_checks)
@@ -190,7 +193,7 @@ def build_daily_assets(
                     yield from _evaluations(key, day, made.checks, wanted_checks)
                 if outcome.error is not None:
                     failures[day] = outcome.error
-                    context.log.error(f"{day}: {_reason(outcome.error)}")
+                    context.log.error(f"{day}: {reason(outcome.error)}")
                     progress.failed()
                 else:
                     context.log.info(progress.done(day, *outcome.read))
@@ -198,6 +201,18 @@ def build_daily_assets(
             raise _failure(failures, len(days))
 
     return daily
+
+
+def _made_already(context: dg.AssetExecutionContext, wanted: Sequence[DailyAsset]) -> set[str]:
+    """The dates that this run brought through all wanted steps before it failed for others."""
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION
+    events = [
+        record.event_log_entry.dagster_event
+        for record in context.instance.get_records_for_run(context.run.run_id, of_type=kind).records
+    ]
+    made = {(event.asset_key, event.partition) for event in events if event is not None}
+    days = {day for _, day in made if day is not None}
+    return {day for day in days if all((asset.spec.key, day) in made for asset in wanted)}
 
 
 @dataclass
@@ -280,19 +295,8 @@ def _rechecked(
             yield from _evaluations(asset.spec.key, day, asset.check(tools, day), wanted)
 
 
-def _reason(error: Exception) -> str:
-    """Our own errors speak; of any other only the kind and the place, since its text may quote what it was given."""
-    if isinstance(error, S3logxError):
-        return str(error)
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" at {trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace else ""
-    return f"unexpected {type(error).__name__}{place}"
-
-
 def _failure(failures: Mapping[date, Exception], total: int) -> dg.Failure:
-    lines = [f"{day}: {_reason(error)}" for day, error in sorted(failures.items())]
+    lines = [f"{day}: {reason(error)}" for day, error in sorted(failures.items())]
     more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     return dg.Failure(
         description=f"{len(lines)} of {total} dates failed: " + "; ".join(lines[:_SHOWN]) + more,

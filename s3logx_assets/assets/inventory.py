@@ -23,6 +23,7 @@ from s3logx_assets.core.inventory import DATES, LOG_ROWS, summary_of
 from s3logx_assets.metadata import table_metadata
 from s3logx_assets.partitions import SNAPSHOT, SNAPSHOTS
 from s3logx_assets.resources import Keyring
+from s3logx_assets.retries import POLICY, told
 
 KEY = "log_inventory"
 _DATES = "dates"
@@ -105,6 +106,7 @@ def build_inventory_asset() -> dg.AssetsDefinition:
         group_name="sources",
         kinds={"s3", "parquet"},
         backfill_policy=dg.BackfillPolicy.multi_run(1),
+        retry_policy=POLICY,
         description="The log objects that a snapshot of the S3 Inventory lists, clustered by log date.",
     )
     def log_inventory(
@@ -114,7 +116,7 @@ def build_inventory_asset() -> dg.AssetsDefinition:
         keyring: dg.ResourceParam[Keyring],
     ) -> dg.MaterializeResult[None]:
         snapshot = context.partition_key
-        with private_store.in_use():
+        with told(), private_store.in_use():
             keyring.sealer(context.log.info)  # the store begins with its key's id, whichever table is the first
             dates, version, record = make_snapshot(private_store, inventory, snapshot)
         uri = private_store.uri(KEY, snapshot_partition(snapshot))

@@ -29,6 +29,7 @@ from s3logx_assets.core.summaries import ScopeTables, SplitTables, added_up, by_
 from s3logx_assets.metadata import markdown_table
 from s3logx_assets.partitions import SCOPE
 from s3logx_assets.resources import Rules
+from s3logx_assets.retries import POLICY, told
 
 _SHOWN = 3
 _SCOPE_COMMAND = f"dagster asset materialize -m s3logx_assets.definitions --select {SUMMARIES},{TOTALS}"
@@ -200,6 +201,7 @@ def _digest(files: Mapping[str, bytes]) -> str:
     ],
     group_name="publish",
     kinds={"html", "tsv"},
+    retry_policy=POLICY,
 )
 def publication(
     private_store: dg.ResourceParam[TableStore],
@@ -208,8 +210,9 @@ def publication(
     rules: dg.ResourceParam[Rules],
 ) -> dg.MaterializeResult[None]:
     """The release to share: public tables under the privacy policy, coordinates, and the report."""
-    release = build_release(private_store, rules, geolocator)
-    public_store.publish(release.release_id, release.files)
+    with told():
+        release = build_release(private_store, rules, geolocator)
+        public_store.publish(release.release_id, release.files)
     figures = markdown_table(("figure", "value"), release.archive.items())
     return dg.MaterializeResult(
         metadata={

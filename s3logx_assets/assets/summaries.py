@@ -50,6 +50,7 @@ from s3logx_assets.core.summaries import (
 )
 from s3logx_assets.partitions import SCOPE, SCOPES
 from s3logx_assets.resources import Rules
+from s3logx_assets.retries import POLICY, told
 
 T = TypeVar("T")
 
@@ -415,12 +416,13 @@ def build_scope_assets(backfill_policy: dg.BackfillPolicy) -> dg.AssetsDefinitio
         ],
         can_subset=True,
         backfill_policy=backfill_policy,
+        retry_policy=POLICY,
     )
     def scopes(
         context: dg.AssetExecutionContext, private_store: dg.ResourceParam[TableStore], rules: dg.ResourceParam[Rules]
     ) -> Iterator[dg.AssetMaterialization]:
         wanted = {key.to_user_string() for key in context.selected_asset_keys}
-        with held_usage(private_store) as usage:
+        with told(), held_usage(private_store) as usage:
             versions = plan_of(usage, rules).versions
             for stored in make_scopes(usage, rules, versions, context.partition_keys, wanted):
                 yield from stored.events()
@@ -428,12 +430,12 @@ def build_scope_assets(backfill_policy: dg.BackfillPolicy) -> dg.AssetsDefinitio
     return scopes
 
 
-@dg.op
+@dg.op(retry_policy=POLICY)
 def update_stale_scopes(
     context: dg.OpExecutionContext, private_store: dg.ResourceParam[TableStore], rules: dg.ResourceParam[Rules]
 ) -> None:
     """Finds every scope whose rows changed, makes its tables, and forgets the scopes that no row maps to any more."""
-    with held_usage(private_store) as usage:
+    with told(), held_usage(private_store) as usage:
         found = plan_of(usage, rules)
         context.instance.add_dynamic_partitions(str(SCOPES.name), sorted(found.versions))
         for scope in found.vanished:

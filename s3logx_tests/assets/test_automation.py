@@ -80,3 +80,14 @@ def test_a_date_that_fails_is_asked_for_again_the_next_day_but_not_before() -> N
     assert key == run_key_of(wanted | {days[2]: "other"}, days[0], days[1], date(2025, 3, 6))
     assert key != run_key_of(wanted, days[0], days[1], date(2025, 3, 7))
     assert key != run_key_of(wanted | {days[1]: "other"}, days[0], days[1], date(2025, 3, 6))
+
+
+def test_a_recent_date_that_got_no_further_is_asked_for_again(young: Platform) -> None:
+    """Its files were extracted, so the listing had no news: it stayed half-way for good."""
+    one = str(TODAY - timedelta(days=1))
+    assert young.daily(str(TODAY - timedelta(days=5)), one).success
+    young.log(f"{one}-09-00-00-BB", line("ds1/b", one))
+    assert young.daily(one, one, ["extracted_logs", "ip_indexes"]).success
+    assert ranges(young.tick("new_log_files_sensor")) == [(one, one)]
+    assert young.daily(one, one, DAILY[2:]).success
+    assert "up to date" in str(young.tick("new_log_files_sensor"))

@@ -10,7 +10,9 @@ import pytest
 
 from s3logx_assets.assets.extract import ledger_of
 from s3logx_assets.core import usage
-from s3logx_tests.platform import DAILY, Platform, failure_text, line
+from s3logx_assets.core.addresses import AddressBlock
+from s3logx_assets.core.errors import ServiceUnavailable, StoreError
+from s3logx_tests.platform import DAILY, EvenOddGeolocator, Platform, failure_text, line
 
 CHECKS = 8
 
@@ -116,7 +118,7 @@ def test_checks_can_be_run_again_and_see_a_late_file(platform: Platform) -> None
     platform.log("2025-03-01-07-00-00-CC", line("ds1/late"))
     key = dg.AssetCheckKey(dg.AssetKey("extracted_logs"), "completeness")
     job = (
-        platform._defs()
+        platform.definitions()
         .resolve_implicit_global_asset_job_def()
         .get_subset(asset_selection=set(), asset_check_selection={key})
     )
@@ -171,3 +173,47 @@ def test_a_wrong_key_is_refused_before_any_write(platform: Platform) -> None:
     result = platform.daily("2025-03-01", "2025-03-01")
     assert not result.success
     assert tree(platform.store.root) == before
+
+
+class FlakyGeolocator(EvenOddGeolocator):
+    """Fails so often, in this way, for dates with a requester from 192.0.2.`host`."""
+
+    def __init__(self, error: Exception, times: int, host: int) -> None:
+        self.error, self.times, self.host = error, times, host
+        self.asked: list[int] = []
+
+    def regions(self, addresses: AddressBlock) -> pa.Table:
+        hosts = set(addresses[:, 15].tolist())
+        self.asked.append(min(hosts))
+        if self.host in hosts and self.times:
+            self.times -= 1
+            raise self.error
+        return super().regions(addresses)
+
+
+def test_what_may_pass_is_tried_again_for_the_dates_that_failed_alone(platform: Platform) -> None:
+    for number in (1, 2, 3):
+        platform.log(f"2025-03-0{number}-05-00-00-A", line("ds1/a", f"2025-03-0{number}", host=number))
+    platform.geolocator = flaky = FlakyGeolocator(ServiceUnavailable("down"), 2, 2)
+    result = platform.daily("2025-03-01", "2025-03-03")
+    assert result.success
+    assert flaky.asked == [1, 2, 3, 2, 2]
+    assert platform.materialized("daily_usage") == {"2025-03-01", "2025-03-02", "2025-03-03"}
+
+
+@pytest.mark.parametrize("error", [StoreError("damaged"), ValueError("192.0.2.2")], ids=["permanent", "unexpected"])
+def test_what_stays_is_not_tried_again(platform: Platform, error: Exception) -> None:
+    for number in (1, 2):
+        platform.log(f"2025-03-0{number}-05-00-00-A", line("ds1/a", f"2025-03-0{number}", host=number))
+    platform.geolocator = flaky = FlakyGeolocator(error, 2, 2)
+    result = platform.daily("2025-03-01", "2025-03-02")
+    assert not result.success
+    assert flaky.asked == [1, 2]
+    assert "192.0.2" not in failure_text(result)
+
+
+def test_tries_come_to_an_end(platform: Platform) -> None:
+    platform.log("2025-03-01-05-00-00-A", line("ds1/a", host=2))
+    platform.geolocator = flaky = FlakyGeolocator(ServiceUnavailable("down"), 99, 2)
+    assert not platform.daily("2025-03-01", "2025-03-01").success
+    assert len(flaky.asked) == 4

@@ -7,6 +7,7 @@ is lost by a restart, a missed tick or an event from before the first one.
     stale_scopes_sensor    daily usage against the scopes' files -> the job that updates them
     daily_update, daily_scopes   the same two once a day, for those who stop the sensors
     weekly_publication     a release every Monday
+    daily_statistics       how far the archive has come, every night
     ask_again              every night, where services are asked: lookups that failed, and those that have aged
 """
 
@@ -22,6 +23,7 @@ from s3logx_assets.assets.addresses import IP_REGIONS_ASSET, REGION_COORDINATES_
 from s3logx_assets.assets.daily import inputs_of
 from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
 from s3logx_assets.assets.publish import publication
+from s3logx_assets.assets.statistics import KEY as STATISTICS
 from s3logx_assets.assets.summaries import plan, update_scopes
 from s3logx_assets.assets.usage import DAILY_USAGE_ASSET
 from s3logx_assets.core.errors import S3logxError, StoreError
@@ -178,8 +180,17 @@ def build_automation(
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="A release every Monday morning.",
     )
+    daily_statistics = dg.ScheduleDefinition(
+        name="daily_statistics",
+        target=dg.AssetSelection.assets(STATISTICS),
+        cron_schedule="0 3 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="How far the archive has come, every night.",
+    )
     schedules = [
         weekly_publication,
+        daily_statistics,
         daily_update,
         daily_scopes,
         *([_ask_again(settings)] if settings.asks_services else []),

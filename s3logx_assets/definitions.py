@@ -21,6 +21,7 @@ from s3logx_assets.assets.daily import build_daily_assets
 from s3logx_assets.assets.extract import EXTRACTED_LOGS
 from s3logx_assets.assets.inventory import build_inventory_asset
 from s3logx_assets.assets.publish import publication
+from s3logx_assets.assets.statistics import build_statistics
 from s3logx_assets.assets.summaries import build_scope_assets, update_scopes
 from s3logx_assets.assets.usage import DAILY_USAGE_ASSET
 from s3logx_assets.automation import build_automation
@@ -45,7 +46,7 @@ def build_defs(settings: Settings, overrides: Mapping[str, object] | None = None
     policy = backfill_policy(settings.partitions_per_run)
     pool = POOL if settings.asks_services else None
     daily = build_daily_assets(DAILY_ASSETS, log_dates(settings.first_date), policy, pool)
-    assets = [daily, build_scope_assets(policy), publication]
+    assets = [daily, build_scope_assets(policy), publication, build_statistics(settings.inventory is not None)]
     if settings.inventory is not None:
         assets.insert(0, build_inventory_asset())
     sensors, schedules = build_automation(settings, daily)

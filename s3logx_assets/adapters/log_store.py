@@ -22,7 +22,6 @@ from s3logx_assets.core.ledger import LogObject
 from s3logx_assets.core.log_names import DEEPEST_ROOT, log_date
 
 _YEAR, _MONTH_OR_DAY = re.compile(r"[0-9]{4}"), re.compile(r"[0-9]{2}")
-# account/region/bucket, below a prefix of the user's own.
 # A name's date may differ from its folder's by the time a delivery takes.
 NEIGHBOURS = (timedelta(days=-1), timedelta(0), timedelta(days=1))
 
@@ -62,6 +61,9 @@ class LogStore(Protocol):
 
     def open(self, item: LogObject) -> LogReader:
         """Raises LogFileError if it cannot be opened."""
+
+    def exists(self, item: LogObject) -> bool:
+        """Whether there is a log object of that name and size still. Raises SourceError, SourceUnavailable."""
 
     def opening(self, items: Iterable[LogObject]) -> Iterator[Callable[[], LogReader]]:
         """For each of `items` what opens it; they will be opened in this order, so that a store may fetch ahead."""
@@ -113,6 +115,14 @@ class LocalLogStore:
 
     def open(self, item: LogObject) -> "LocalLogReader":
         return LocalLogReader(self.root, item)
+
+    def exists(self, item: LogObject) -> bool:
+        try:
+            return os.stat(f"{self.root}/{item.name}", follow_symlinks=False).st_size == item.size
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise SourceError(f"S3LOGX_LOGS: cannot look for {item.name!r}: {error.strerror}") from None
 
     def opening(self, items: Iterable[LogObject]) -> "Iterator[Callable[[], LocalLogReader]]":
         return (partial(self.open, item) for item in items)

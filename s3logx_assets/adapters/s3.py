@@ -163,6 +163,14 @@ class Bucket:
             for chunk in self._got(wanted).stream(min_chunk_size=_CHUNK):
                 yield bytes(chunk)
 
+    def size_of(self, key: str) -> int | None:
+        """How many bytes an object has, None if there is none."""
+        with self._explained():
+            try:
+                return int(obstore.head(self._store, key)["size"])
+            except FileNotFoundError:
+                return None
+
     def get(self, key: str) -> tuple[bytes, str]:
         """A small object as it is now, and its tag. Raises FileNotFoundError."""
         with self._explained():

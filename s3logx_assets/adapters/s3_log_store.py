@@ -108,6 +108,9 @@ class S3LogStore:
     def open(self, item: LogObject) -> LogReader:
         return _Reader(item, lambda: self._bucket.chunks(self._stored(item)))
 
+    def exists(self, item: LogObject) -> bool:
+        return self._bucket.size_of(self._prefix + item.name) == item.size
+
     def opening(self, items: Iterable[LogObject]) -> Iterator[Callable[[], LogReader]]:
         return mapped(self._fetched, items, _AHEAD)
 

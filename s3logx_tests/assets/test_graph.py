@@ -19,7 +19,19 @@ GRAPH = {
     "summaries": ("summaries", {"daily_usage"}, "scope"),
     "totals": ("summaries", {"summaries"}, "scope"),
     "publication": ("publish", {"summaries", "totals", "region_coordinates"}, None),
+    "statistics": ("sources", {"extracted_logs", "ip_regions"}, None),
 }
+
+
+def test_an_inventory_brings_its_asset_sensors_and_checks(tmp_path: Path) -> None:
+    found = repository(tmp_path, S3LOGX_INVENTORY=str(tmp_path / "inventory"))
+    node = found.asset_graph.get(dg.AssetKey("log_inventory"))
+    assert node.group_name == "sources"
+    assert isinstance(node.partitions_def, dg.DynamicPartitionsDefinition)
+    sensors = {sensor.name for sensor in found.sensor_defs}
+    assert {"inventory_manifest_sensor", "inventory_files_sensor"} < sensors
+    checks = {key.name for key in found.asset_graph.asset_check_keys if key.asset_key == dg.AssetKey("statistics")}
+    assert checks == {"completion", "listed_files_exist"}
 
 
 def settings(tmp_path: Path, **more: str) -> Settings:
@@ -75,6 +87,7 @@ def test_checks_jobs_sensors_and_schedules(tmp_path: Path) -> None:
     running, stopped = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
     assert {item.name: (item.cron_schedule, item.default_status) for item in found.schedule_defs} == {
         "weekly_publication": ("0 6 * * 1", running),
+        "daily_statistics": ("0 3 * * *", running),
         "daily_update": ("0 2 * * *", stopped),
         "daily_scopes": ("0 5 * * *", stopped),
     }

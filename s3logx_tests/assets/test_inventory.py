@@ -11,6 +11,7 @@ import pytest
 from s3logx_assets import inventory_sensors
 from s3logx_assets.adapters.log_store import LocalLogStore
 from s3logx_assets.assets.inventory import dates_of, rows_of, stored_snapshots
+from s3logx_assets.core.address_classes import CLASSES
 from s3logx_assets.core.inventory import LOG_ROWS
 from s3logx_assets.run_requests import FIRST, LAST
 from s3logx_tests.inventories import Row, write_inventory
@@ -220,3 +221,55 @@ def write_created(platform: Platform, moment: datetime) -> None:
     folder = platform.folder / "inventory"
     told = json.loads((folder / SNAPSHOT / "manifest.json").read_bytes())
     write_manifest(folder, {**told, "creationTimestamp": str(int(moment.timestamp() * 1000))}, SNAPSHOT)
+
+
+# --------------------------------------------------------------------------- how far it has come
+
+
+def figures(result: dg.ExecuteInProcessResult) -> dict[str, object]:
+    (event,) = result.asset_materializations_for_node("statistics")
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    return {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
+
+
+def test_statistics_say_what_is_listed_extracted_and_gone(listed: Platform) -> None:
+    result = listed.materialize("statistics")
+    assert figures(result)["extracted_files"] == figures(result)["requesters"] == 0
+    assert checks(result) == {"completion": True, "listed_files_exist": True}
+    write_snapshot(listed)
+    assert make(listed).success
+    assert listed.daily("2025-03-01", "2025-03-02").success
+    (listed.folder / "logs" / "2025/03/04/2025-03-04-05-00-00-A4").unlink()
+    result = listed.materialize("statistics")
+    found = figures(result)
+    assert (found["listed_files"], found["extracted_files"], found["files_not_extracted"]) == (3, 2, 1)
+    assert found["share_extracted"] == pytest.approx(2 / 3, abs=1e-6)
+    assert found["requesters_determined"] == found["requesters"] == 1
+    assert "2025-03-04" in str(found["first_dates_behind"])
+    assert "▁" not in str(found["by_month"]).splitlines()[0]
+    assert checks(result) == {"completion": False, "listed_files_exist": False}
+    for kind in (int, str, float):
+        assert any(isinstance(value, kind) for value in found.values())
+
+
+def test_statistics_need_no_inventory(tmp_path: Path) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        platform = Platform.make(tmp_path, instance)
+        for host in (2, 3, 4):
+            platform.log(f"2025-03-01-05-00-00-A{host}", line("ds1/a", host=host))
+        assert platform.daily("2025-03-01", "2025-03-01").success
+        assert platform.daily("2025-03-02", "2025-03-02").success
+        platform.store.remove("ip_regions", "log_date=2025-03-01")
+        found = figures(platform.materialize("statistics"))
+    assert found == {
+        "extracted_dates": 2,
+        "extracted_files": 3,
+        "extracted_bytes": found["extracted_bytes"],
+        "records": 3,
+        "rows": 3,
+        "requesters": 3,
+        **{f"requesters_{name}": 3 if name == "missing" else 0 for name in CLASSES},
+    }

@@ -901,6 +901,9 @@ class Memory:
     def open(self, item: LogObject) -> LogReader:
         return MemoryReader(self.files[item.name], self.most)
 
+    def exists(self, item: LogObject) -> bool:
+        return item.name in self.files
+
     def opening(self, items: Iterable[LogObject]) -> Iterator[Callable[[], LogReader]]:
         return (partial(self.open, item) for item in items)
 

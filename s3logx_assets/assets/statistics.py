@@ -1,0 +1,225 @@
+"""`statistics`: how far the archive has come, as figures that Dagster plots over time: what is listed, what of it is
+extracted, who asked by class of address. It stores nothing; all of it can be told from the tables at any time.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from itertools import islice
+from typing import Any
+
+import dagster as dg
+
+from s3logx_assets.adapters.log_store import LogStore
+from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
+from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
+from s3logx_assets.assets.extract import ledger_of
+from s3logx_assets.assets.inventory import dates_of, rows_of, stored_snapshots
+from s3logx_assets.core.address_classes import all_missing, classes_of, count_classes
+from s3logx_assets.core.errors import StoreError
+from s3logx_assets.core.inventory import news_of
+from s3logx_assets.core.ledger import LogObject
+from s3logx_assets.core.locations import S3Location
+from s3logx_assets.metadata import markdown_table
+from s3logx_assets.resources import Rules
+from s3logx_assets.retries import POLICY, told
+
+KEY = "statistics"
+COMPLETION, PRESENCE = "completion", "listed_files_exist"
+_BARS = "▁▂▃▄▅▆▇█"
+_SAMPLE = 100
+_SHOWN = 10
+_MONTHS = 60
+
+
+@dataclass
+class Completion:
+    """What the newest snapshot of the inventory lists, and how much of it is extracted as it is."""
+
+    snapshot: str
+    files: int = 0
+    size: int = 0
+    new: int = 0
+    changed: int = 0
+    vanished: int = 0
+    dates_behind: list[date] = field(default_factory=list)
+    months: dict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))  # extracted, listed
+
+    @property
+    def share(self) -> float:
+        """The share of the listed files that are extracted as they are."""
+        return 1 - (self.new + self.changed) / self.files if self.files else 1.0
+
+
+def extracted_figures(store: TableStore) -> dict[str, int]:
+    """Dates, files, bytes, lines and rows of all that is extracted."""
+    days = store.partitions(EXTRACTED_LOGS, LOG_DATE)
+    records = [record for _, record in store.records(EXTRACTED_LOGS, map(partition, days)) if record is not None]
+    sums = {
+        name: sum(record["counts"][name] for record in records) for name in ("files", "bytes", "records", "extracted")
+    }
+    return {
+        "extracted_dates": len(records),
+        "extracted_files": sums["files"],
+        "extracted_bytes": sums["bytes"],
+        "records": sums["records"],
+        "rows": sums["extracted"],
+    }
+
+
+def address_figures(store: TableStore) -> dict[str, int]:
+    """How many requesters there are of each class of address."""
+
+    def found(day: str) -> Any:
+        try:
+            return classes_of(store.read("ip_regions", partition(day), columns=["ip_index", "region", "method"]))
+        except StoreError:  # not made, or damaged
+            return all_missing(store.read("ip_indexes", partition(day), columns=["ip_index"])["ip_index"].to_numpy())
+
+    counts = count_classes(store.each(found, store.partitions("ip_indexes", LOG_DATE)))
+    return {"requesters": sum(counts.values()), **{f"requesters_{name}": count for name, count in counts.items()}}
+
+
+def completion_of(store: TableStore, first: date, with_etags: bool) -> Completion | None:
+    """How much of the newest stored snapshot, from the date `first` on, is extracted; None without one."""
+    for snapshot in reversed(stored_snapshots(store)):
+        dates, of_snapshot = dates_of(store, snapshot)
+        if of_snapshot:
+            break
+    else:
+        return None
+    found = Completion(snapshot)
+    rows = [row for row in dates.to_pylist() if row["log_date"] >= first]
+    records = store.records(EXTRACTED_LOGS, (partition(row["log_date"]) for row in rows))
+
+    def news(item: tuple[Mapping[str, Any], Mapping[str, Any] | None]) -> tuple[int, int, int]:
+        row, record = item
+        if record is None:
+            return row["files"], 0, 0
+        if record["listing"] == row["digest"]:
+            return 0, 0, 0
+        created = datetime.fromisoformat(of_snapshot["created"])
+        ledger = ledger_of(store, row["log_date"])
+        told = news_of(rows_of(store, snapshot, row), ledger, with_etags and of_snapshot["with_versions"], created)
+        return told.new, told.changed, told.vanished
+
+    pairs = [(row, record) for row, (_, record) in zip(rows, records, strict=True)]
+    for row, (new, changed, vanished) in zip(rows, store.each(news, pairs), strict=True):
+        found.files += row["files"]
+        found.size += row["bytes"]
+        found.new, found.changed, found.vanished = found.new + new, found.changed + changed, found.vanished + vanished
+        if new or changed:
+            found.dates_behind.append(row["log_date"])
+        month = found.months[f"{row['log_date']:%Y-%m}"]
+        month[0] += row["files"] - new - changed
+        month[1] += row["files"]
+    return found
+
+
+def sample_of(store: TableStore, snapshot: str, size: int = _SAMPLE) -> list[LogObject]:
+    """Some of a snapshot's log objects, of as many dates, always the same ones."""
+    dates, _ = dates_of(store, snapshot)
+    chance = random.Random(snapshot)  # noqa: S311 anyone may foresee it
+    rows = dates.to_pylist()
+    chosen = chance.sample(rows, min(len(rows), _SHOWN))
+
+    def of_date(row: Mapping[str, Any]) -> Iterator[LogObject]:
+        listed = rows_of(store, snapshot, row).select(["name", "size", "version"])
+        places = sorted(chance.sample(range(listed.num_rows), min(listed.num_rows, size // len(chosen))))
+        return (LogObject(**each) for each in listed.take(places).to_pylist())
+
+    return list(islice((item for row in chosen for item in of_date(row)), size))
+
+
+def plot(months: Mapping[str, Sequence[int]]) -> str:
+    """Markdown: for each of the last months two bars, the files that are listed and the share that is extracted."""
+    shown = dict(sorted(months.items())[-_MONTHS:])
+    most = max((listed for _, listed in shown.values()), default=0)
+    listed = "".join(_bar(count, most) for _, count in shown.values())
+    share = "".join(_bar(extracted, count) for extracted, count in shown.values())
+    first, last = next(iter(shown), ""), next(reversed(shown), "")
+    return f"`{listed}` files listed\n\n`{share}` share extracted\n\n{first} to {last}, a bar per month, the highest {most} files"
+
+
+def _bar(part: int, whole: int) -> str:
+    return _BARS[-(-part * (len(_BARS) - 1) // whole)] if whole else _BARS[0]
+
+
+def build_statistics(with_inventory: bool) -> dg.AssetsDefinition:
+    """The asset `statistics`, with its checks where there is an inventory."""
+    specs = [
+        dg.AssetCheckSpec(COMPLETION, asset=KEY, description="All files that the inventory lists are extracted."),
+        dg.AssetCheckSpec(PRESENCE, asset=KEY, description="A sample of the listed files is in the source still."),
+    ]
+
+    @dg.asset(
+        name=KEY,
+        deps=[
+            dg.AssetDep("extracted_logs", partition_mapping=dg.AllPartitionMapping()),
+            dg.AssetDep("ip_regions", partition_mapping=dg.AllPartitionMapping()),
+            *([dg.AssetDep("log_inventory", partition_mapping=dg.AllPartitionMapping())] if with_inventory else []),
+        ],
+        group_name="sources",
+        kinds={"python"},
+        check_specs=specs if with_inventory else [],
+        retry_policy=POLICY,
+        description="How far the archive has come: what is listed, extracted, and who asked by class of address.",
+    )
+    def statistics(
+        private_store: dg.ResourceParam[TableStore],
+        log_store: dg.ResourceParam[LogStore],
+        rules: dg.ResourceParam[Rules],
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        settings = rules.settings
+        with told(), private_store.in_use():
+            metadata: dict[str, Any] = {**extracted_figures(private_store), **address_figures(private_store)}
+            found = None
+            if with_inventory:
+                found = completion_of(private_store, settings.first_date, isinstance(settings.logs, S3Location))
+            if found is None:
+                return dg.MaterializeResult(metadata=metadata, check_results=_not_yet() if with_inventory else [])
+            sample = sample_of(private_store, found.snapshot)
+            present = sum(private_store.each(log_store.exists, sample))
+            metadata |= {
+                "snapshot": found.snapshot,
+                "listed_files": found.files,
+                "listed_bytes": found.size,
+                "files_not_extracted": found.new,
+                "files_changed": found.changed,
+                "files_vanished": found.vanished,
+                "dates_behind": len(found.dates_behind),
+                "share_extracted": round(found.share, 6),
+                "by_month": dg.MetadataValue.md(plot(found.months)),
+            }
+            if found.dates_behind:
+                shown = [(day,) for day in found.dates_behind[:_SHOWN]]
+                metadata["first_dates_behind"] = dg.MetadataValue.md(markdown_table(("log date",), shown))
+            return dg.MaterializeResult(metadata=metadata, check_results=_checked(found, len(sample), present))
+
+    return statistics
+
+
+def _checked(found: Completion, asked: int, present: int) -> list[dg.AssetCheckResult]:
+    warn = dg.AssetCheckSeverity.WARN
+    behind = {"files_not_extracted": found.new, "files_changed": found.changed, "files_vanished": found.vanished}
+    return [
+        dg.AssetCheckResult(
+            check_name=COMPLETION,
+            passed=not (found.new or found.changed),
+            severity=warn,
+            metadata={**behind, "dates_behind": len(found.dates_behind), "share_extracted": round(found.share, 6)},
+        ),
+        dg.AssetCheckResult(
+            check_name=PRESENCE,
+            passed=asked == present,
+            severity=warn,
+            metadata={"asked": asked, "present": present},
+        ),
+    ]
+
+
+def _not_yet() -> list[dg.AssetCheckResult]:
+    """Nothing is listed yet, so nothing is behind."""
+    return _checked(Completion(""), 0, 0)

@@ -20,7 +20,7 @@ export S3LOGX_FIRST_DATE := 2025-03-01
 SAMPLE := sample
 endif
 
-.PHONY: help setup sample run ui check format test bench fuzz wheel lock clean
+.PHONY: help setup sample run ui check format test story bench fuzz wheel lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ format: $(READY) ## put the code in shape
 
 test: $(READY) ## the tests, a few minutes
 	$(BIN)/pytest
+
+story: $(READY) ## the whole story with a real daemon and S3 server, some minutes
+	$(BIN)/pytest -m story s3logx_tests
 
 fuzz: $(READY) ## two million hostile lines through both parsers
 	$(BIN)/pytest -m fuzz s3logx_tests

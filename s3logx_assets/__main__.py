@@ -1,5 +1,5 @@
-"""`python -m s3logx_assets check`, `… range` and `… report`: what the settings say and whether they work, which dates
-there are, what the release holds. None of these changes anything; `… key` is `key_care`'s business.
+"""`python -m s3logx_assets check`, `… range`, `… behind` and `… report`: what the settings say and whether they work, which
+dates there are, which are out of date, what the release holds. None of these changes anything; `… key` is `key_care`'s business.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from s3logx_assets import key_care
 from s3logx_assets.adapters import key_store
 from s3logx_assets.adapters.gawk import executable, program
 from s3logx_assets.adapters.mapping_tables import count_rows
+from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.errors import S3logxError, SettingsError, SourceError, StoreError
 from s3logx_assets.resources import Rules, build_log_store, build_release_store, private_files
 from s3logx_assets.settings import Settings
@@ -26,6 +27,7 @@ def main(arguments: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("check", help="show every setting, try source, store, key and gawk; change nothing")
     commands.add_parser("range", help="print the log dates of the source as FIRST...LAST, for --partition-range")
+    commands.add_parser("behind", help="print the dates that are out of date, as ranges FIRST...LAST, one per line")
     commands.add_parser("report", help="print the latest release as a table")
     key_care.add_commands(commands)
     chosen = parser.parse_args(arguments)
@@ -33,7 +35,9 @@ def main(arguments: list[str]) -> int:
         settings = Settings.read()
         if chosen.command == "key":
             return key_care.run(settings, chosen)
-        return {"check": check, "range": print_range, "report": report}[chosen.command](settings)
+        return {"check": check, "range": print_range, "behind": print_behind, "report": report}[chosen.command](
+            settings
+        )
     except S3logxError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -117,6 +121,19 @@ def print_range(settings: Settings) -> int:
     if not days:
         raise SourceError(f"S3LOGX_LOGS: {settings.logs} has no log files since {settings.first_date}")
     print(f"{days[0]}...{days[-1]}")
+    return 0
+
+
+def print_behind(settings: Settings) -> int:
+    """Prints the dates, of all there are, whose log files are not those that were extracted, or that did not come through
+    all steps since: what a sensor would ask for, or what is left of a run that was stopped."""
+    from s3logx_assets.automation import days_behind  # brings Dagster, which takes a second
+    from s3logx_assets.run_requests import contiguous
+
+    log_store = build_log_store(settings)
+    days = [day for day in log_store.days() if settings.first_date <= day <= datetime.now(UTC).date()]
+    for first, last in contiguous(list(days_behind(log_store, TableStore(private_files(settings)), days))):
+        print(f"{first}...{last}")
     return 0
 
 

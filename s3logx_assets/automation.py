@@ -38,7 +38,7 @@ from s3logx_assets.settings import Settings
 _SLICE = 400
 # How many dates a night have their failed lookups asked again, and how many their aged ones.
 ASKED_AGAIN = 30
-_EVERY = 60
+_EVERY = 30
 IP_REGIONS = "ip_regions"
 _LOOKED_UP = tuple(asset.spec.key for asset in (IP_REGIONS_ASSET, REGION_COORDINATES_ASSET, DAILY_USAGE_ASSET))
 
@@ -54,6 +54,11 @@ def days_to_extract(log_store: LogStore, store: TableStore, days: Sequence[date]
         if listing.error or ((record["listing"] != digest) if record is not None else listing.objects):
             wanted[day] = digest
     return wanted
+
+
+def days_behind(log_store: LogStore, store: TableStore, days: Sequence[date]) -> dict[date, str]:
+    """Those of `days`, ascending, that are to be made again or further, each with what tells why."""
+    return dict(sorted({**days_cut_short(store, days), **days_to_extract(log_store, store, days)}.items()))
 
 
 def days_cut_short(store: TableStore, days: Sequence[date]) -> dict[date, str]:
@@ -145,8 +150,7 @@ def build_automation(
         instance: dg.DagsterInstance, log_store: LogStore, private_store: TableStore, days: Sequence[date]
     ) -> dict[str, Any]:
         try:
-            wanted = days_to_extract(log_store, private_store, days)
-            wanted = dict(sorted({**days_cut_short(private_store, days), **wanted}.items()))
+            wanted = days_behind(log_store, private_store, days)
         except S3logxError as error:
             return {"skip_reason": str(error)}
         if not wanted:
@@ -216,7 +220,9 @@ def _stale_scopes(store: TableStore, rules: Rules) -> dg.RunRequest | dg.SkipRea
     if not found.stale and not found.vanished:
         return dg.SkipReason(f"all {len(found.versions)} scopes are up to date")
     news = [f"{scope} {found.versions[scope]}" for scope in found.stale]
-    return dg.RunRequest(run_key=run_key(*news, *found.vanished))
+    # An update that fails is asked for again the next day.
+    today = datetime.now(UTC).date()
+    return dg.RunRequest(run_key=run_key(f"{today}", *news, *found.vanished))
 
 
 def _ask_again(settings: Settings) -> dg.ScheduleDefinition:

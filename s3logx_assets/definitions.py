@@ -39,6 +39,7 @@ DAILY_ASSETS = (EXTRACTED_LOGS, IP_INDEXES_ASSET, IP_REGIONS_ASSET, REGION_COORD
 OWNERS = ["team:archive-data"]
 # Shared by all runs that ask services on the network. How many at a time is the instance's setting.
 POOL = "geolocation"
+_DATES = "All daily assets of a date or more; what `dagster job backfill` takes."
 
 
 def build_defs(settings: Settings, overrides: Mapping[str, object] | None = None) -> dg.Definitions:
@@ -52,7 +53,7 @@ def build_defs(settings: Settings, overrides: Mapping[str, object] | None = None
     sensors, schedules = build_automation(settings, daily)
     return dg.Definitions(
         assets=[asset.map_asset_specs(lambda spec: spec.replace_attributes(owners=OWNERS)) for asset in assets],
-        jobs=[update_scopes],
+        jobs=[update_scopes, dg.define_asset_job("daily_dates", [*daily.keys], description=_DATES)],
         sensors=sensors,
         schedules=schedules,
         resources={**build_resources(settings), "io_manager": RefusingIOManager(), **(overrides or {})},

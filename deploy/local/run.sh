@@ -16,7 +16,7 @@ step() {
     shift
     if "$@" >>"$log" 2>&1; then echo "done" >&2; else
         echo "FAILED" >&2
-        grep -oE '[0-9]+ of [0-9]+ dates failed:.*|Error: .*|s3logx_assets\.core\.errors\.[A-Za-z]+: .*' "$log" | tail -3 >&2
+        grep -oE '[0-9]+ of [0-9]+ dates failed:.*|Error: .*|events\.Failure: .*|s3logx_assets\.core\.errors\.[A-Za-z]+: .*' "$log" | tail -3 >&2
         echo "all of it: $log" >&2
         exit 1
     fi

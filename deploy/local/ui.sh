@@ -7,4 +7,5 @@ mkdir -p "$DAGSTER_HOME"
 # Two daemons on one history would double every request.
 exec 9>"$DAGSTER_HOME/.ui.lock"
 flock -n 9 || { echo "the UI is already running over $DAGSTER_HOME" >&2; exit 1; }
+"$bin/python" -m s3logx_assets.dead_runs
 exec "$bin/dagster" dev -w workspace.yaml --host 127.0.0.1 --port "${PORT:-3000}"

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.tags import GRPC_INFO_TAG, RUN_KEY_TAG
 
+from s3logx_assets import __main__ as commands
+from s3logx_assets.dead_runs import end_dead_runs
 from s3logx_assets.run_requests import run_key_of
 from s3logx_tests.platform import DAILY, Platform, line
 
@@ -91,3 +94,30 @@ def test_a_recent_date_that_got_no_further_is_asked_for_again(young: Platform) -
     assert ranges(young.tick("new_log_files_sensor")) == [(one, one)]
     assert young.daily(one, one, DAILY[2:]).success
     assert "up to date" in str(young.tick("new_log_files_sensor"))
+
+
+def test_a_run_that_ended_with_the_machine_is_failed_and_may_be_asked_for_again(young: Platform) -> None:
+    """It held the only place in the queue for good, and its key made the sensor's next request a known one."""
+    command_line, launched = (young.start_run("2025-03-01", "2025-03-02") for _ in range(2))
+    young.instance.add_run_tags(launched.run_id, {GRPC_INFO_TAG: "{}", RUN_KEY_TAG: "key"})
+    assert end_dead_runs(young.instance) == [launched.run_id]
+    assert end_dead_runs(young.instance) == []
+    found = {run.run_id: run for run in young.instance.get_runs()}
+    assert found[launched.run_id].status == dg.DagsterRunStatus.FAILURE
+    assert found[command_line.run_id].status == dg.DagsterRunStatus.STARTED
+    assert young.instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: "key"})) == []
+
+
+def test_what_is_behind_is_printed_as_ranges(young: Platform, capsys: pytest.CaptureFixture[str]) -> None:
+    def behind() -> list[str]:
+        capsys.readouterr()
+        assert commands.print_behind(young.settings) == 0
+        return capsys.readouterr().out.splitlines()
+
+    five, one = str(TODAY - timedelta(days=5)), str(TODAY - timedelta(days=1))
+    assert behind() == ["2025-03-01...2025-03-01", f"{five}...{five}", f"{one}...{one}"]
+    assert young.daily("2025-03-01", "2025-03-01").success
+    assert young.daily(five, five, DAILY[:3]).success
+    assert behind() == [f"{five}...{five}", f"{one}...{one}"]
+    assert young.daily(five, one).success
+    assert behind() == []

@@ -7,21 +7,18 @@ spare them work, and say what was asked for already.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from s3logx_assets.adapters.inventory_reader import Inventory
-from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
+from s3logx_assets.adapters.table_store import LOG_DATE, TableStore
 from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
-from s3logx_assets.assets.extract import ledger_of
-from s3logx_assets.assets.inventory import KEY, dates_of, is_stored, rows_of, stored_snapshots
+from s3logx_assets.assets.inventory import KEY, compared, dates_of, is_stored, stored_snapshots
 from s3logx_assets.core.errors import InventoryError, S3logxError
-from s3logx_assets.core.inventory import news_of, snapshot_names
+from s3logx_assets.core.inventory import snapshot_names
 from s3logx_assets.core.locations import S3Location
 from s3logx_assets.partitions import SNAPSHOTS
 from s3logx_assets.run_requests import asked_for, days_made_since, run_key
@@ -124,7 +121,9 @@ def _dates_with_news(
     seen = 0
     while seen < len(left) and (not seen or time.monotonic() < deadline):
         some = left[seen : seen + _SLICE]
-        wanted |= _with_news(store, snapshot, record, some, isinstance(settings.logs, S3Location))
+        for row, extracted, news in compared(store, snapshot, record, some, isinstance(settings.logs, S3Location)):
+            if news.new or news.changed:
+                wanted[row["log_date"]] = extracted["listing"] if extracted else ""
         seen += len(some)
     known = {day for day, digest in wanted.items() if digest}
     created = datetime.fromisoformat(record["created"])
@@ -155,32 +154,3 @@ class _Cursor:
     after: str = ""
     began: str = ""
     done: str = ""
-
-
-def _with_news(
-    store: TableStore, snapshot: str, of_snapshot: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], etags: bool
-) -> dict[date, str]:
-    """Those of a snapshot's dates that have files which were not extracted as they are, each with the digest of what was
-    extracted before, empty for nothing."""
-    records = store.records(EXTRACTED_LOGS, (partition(row["log_date"]) for row in rows))
-    changed = [
-        (row, record)
-        for row, (_, record) in zip(rows, records, strict=True)
-        if record is None or record["listing"] != row["digest"]
-    ]
-
-    def has_news(item: tuple[Mapping[str, Any], Mapping[str, Any] | None]) -> bool:
-        row, record = item
-        if record is None:
-            return True
-        listed: pa.Table = rows_of(store, snapshot, row)
-        news = news_of(
-            listed,
-            ledger_of(store, row["log_date"]),
-            etags and of_snapshot["with_versions"],
-            datetime.fromisoformat(of_snapshot["created"]),
-        )
-        return bool(news.new or news.changed)
-
-    found = zip(changed, store.each(has_news, changed), strict=True)
-    return {row["log_date"]: record["listing"] if record else "" for (row, record), news in found if news}

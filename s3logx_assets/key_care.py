@@ -79,7 +79,7 @@ def status(settings: Settings) -> int:
     own_id = Sealer(settings.key).key_id if settings.key else key_store.key_file_id(settings.home)
     print(f"key       {place}, key id {own_id or '(none yet)'}")
     print(f"store     {private}, key id {key_store.key_id(private) or '(none yet)'}")
-    if isinstance(private, LocalFiles) and (next_epoch(private.root).exists() or private.exists(_PROGRESS)):
+    if isinstance(private, LocalFiles) and (next_epoch(private.root).exists() or private.path(_PROGRESS).exists()):
         print("rotation  begun and not ended; run `python -m s3logx_assets key rotate` again")
     print(f"the key   {key_store.verify(private, settings.home, settings.key)}")
     return 0

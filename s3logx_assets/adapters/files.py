@@ -32,9 +32,6 @@ class Files(Protocol):
     def chunks(self, name: str) -> Iterator[bytes]:
         """A file of any size, piece by piece."""
 
-    def exists(self, name: str) -> bool:
-        """Whether there is such a file."""
-
     def folders(self, name: str, with_empty: bool = False) -> list[str]:
         """The names of the folders directly below `name` (empty for the place itself), ascending. Where those `with_empty`
         content will do, a bucket is asked less."""

@@ -59,10 +59,6 @@ class LocalFiles:
             while chunk := file.read(_CHUNK):
                 yield chunk
 
-    def exists(self, name: str) -> bool:
-        """See Files."""
-        return os.path.isfile(f"{self._root}/{name}")
-
     def is_empty(self) -> bool:
         """See Files."""
         return not self.folders("")

@@ -65,14 +65,6 @@ class S3Files:
         """See Files."""
         return self._bucket.chunks_of(self._prefix + name)
 
-    def exists(self, name: str) -> bool:
-        """See Files."""
-        try:
-            self._bucket.end(self._prefix + name, 1)
-        except FileNotFoundError:
-            return False
-        return True
-
     def is_empty(self) -> bool:
         """See Files."""
         return not any("/" in item.key.removeprefix(self._prefix) for item in self._bucket.scan(self._prefix, ""))

@@ -8,8 +8,8 @@ what becomes of it the sensors'.
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import date
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ import dagster as dg
 import pyarrow as pa
 
 from s3logx_assets.adapters.inventory_reader import Inventory
-from s3logx_assets.adapters.table_store import TableStore
+from s3logx_assets.adapters.table_store import TableStore, partition
+from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
+from s3logx_assets.assets.extract import ledger_of
 from s3logx_assets.core.digests import text_digest
-from s3logx_assets.core.inventory import DATES, LOG_ROWS, summary_of
+from s3logx_assets.core.inventory import DATES, LOG_ROWS, News, news_of, summary_of
 from s3logx_assets.metadata import table_metadata
 from s3logx_assets.partitions import SNAPSHOT, SNAPSHOTS
 from s3logx_assets.resources import Keyring
@@ -57,6 +59,32 @@ def rows_of(store: TableStore, snapshot: str, date_row: Mapping[str, Any]) -> pa
     """The log objects of one date of a stored snapshot, schema LOG_ROWS; `date_row`: a row of `dates_of`. Raises
     StoreError."""
     return store.read_groups(KEY, snapshot_partition(snapshot), date_row["first_group"], date_row["groups"])
+
+
+def compared(
+    store: TableStore,
+    snapshot: str,
+    of_snapshot: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    with_etags: bool,
+) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any] | None, News]]:
+    """Each of a stored snapshot's dates (`rows` and `of_snapshot` as `dates_of` gives them), the record of what was extracted
+    of it, and what it has that was not. File by file only where the digests differ. `with_etags`: the ledgers have them.
+    Raises StoreError."""
+    records = [record for _, record in store.records(EXTRACTED_LOGS, (partition(row["log_date"]) for row in rows))]
+    with_versions = with_etags and bool(of_snapshot["with_versions"])
+    created = datetime.fromisoformat(of_snapshot["created"])
+
+    def news(pair: tuple[Mapping[str, Any], Mapping[str, Any] | None]) -> News:
+        row, record = pair
+        if record is None:
+            return News(row["files"], 0, 0)
+        if record["listing"] == row["digest"]:
+            return News(0, 0, 0)
+        return news_of(rows_of(store, snapshot, row), ledger_of(store, row["log_date"]), with_versions, created)
+
+    found = store.each(news, zip(rows, records, strict=True))
+    return zip(rows, records, found, strict=True)
 
 
 def make_snapshot(store: TableStore, inventory: Inventory, snapshot: str) -> tuple[pa.Table, str, dict[str, Any]]:

@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from itertools import islice
 from typing import Any
 
@@ -15,11 +15,9 @@ import dagster as dg
 from s3logx_assets.adapters.log_store import LogStore
 from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
 from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
-from s3logx_assets.assets.extract import ledger_of
-from s3logx_assets.assets.inventory import dates_of, rows_of, stored_snapshots
+from s3logx_assets.assets.inventory import compared, dates_of, rows_of, stored_snapshots
 from s3logx_assets.core.address_classes import all_missing, classes_of, count_classes
 from s3logx_assets.core.errors import StoreError
-from s3logx_assets.core.inventory import news_of
 from s3logx_assets.core.ledger import LogObject
 from s3logx_assets.core.locations import S3Location
 from s3logx_assets.metadata import markdown_table
@@ -92,28 +90,16 @@ def completion_of(store: TableStore, first: date, with_etags: bool) -> Completio
         return None
     found = Completion(snapshot)
     rows = [row for row in dates.to_pylist() if row["log_date"] >= first]
-    records = store.records(EXTRACTED_LOGS, (partition(row["log_date"]) for row in rows))
-
-    def news(item: tuple[Mapping[str, Any], Mapping[str, Any] | None]) -> tuple[int, int, int]:
-        row, record = item
-        if record is None:
-            return row["files"], 0, 0
-        if record["listing"] == row["digest"]:
-            return 0, 0, 0
-        created = datetime.fromisoformat(of_snapshot["created"])
-        ledger = ledger_of(store, row["log_date"])
-        told = news_of(rows_of(store, snapshot, row), ledger, with_etags and of_snapshot["with_versions"], created)
-        return told.new, told.changed, told.vanished
-
-    pairs = [(row, record) for row, (_, record) in zip(rows, records, strict=True)]
-    for row, (new, changed, vanished) in zip(rows, store.each(news, pairs), strict=True):
+    for row, _, news in compared(store, snapshot, of_snapshot, rows, with_etags):
         found.files += row["files"]
         found.size += row["bytes"]
-        found.new, found.changed, found.vanished = found.new + new, found.changed + changed, found.vanished + vanished
-        if new or changed:
+        found.new += news.new
+        found.changed += news.changed
+        found.vanished += news.vanished
+        if news.new or news.changed:
             found.dates_behind.append(row["log_date"])
         month = found.months[f"{row['log_date']:%Y-%m}"]
-        month[0] += row["files"] - new - changed
+        month[0] += row["files"] - news.new - news.changed
         month[1] += row["files"]
     return found
 

@@ -110,13 +110,13 @@ def build_automation(
         asset_selection=dg.AssetSelection.assets(*daily_keys),
         minimum_interval_seconds=_EVERY,
         default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Requests the recent dates whose log files are not the ones that were extracted.",
     )
     def new_log_files_sensor(
         context: dg.SensorEvaluationContext,
         log_store: dg.ResourceParam[LogStore],
         private_store: dg.ResourceParam[TableStore],
     ) -> dg.SensorResult | dg.SkipReason:
-        """Requests the recent dates whose log files are not the ones that were extracted."""
         days = trailing(datetime.now(UTC).date())
         after = context.cursor or ""
         some = [day for day in days if day.isoformat() > after][:_SLICE]
@@ -130,13 +130,13 @@ def build_automation(
         cron_schedule="0 2 * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="What new_log_files_sensor does, once a night instead of twice a minute.",
     )
     def daily_update(
         context: dg.ScheduleEvaluationContext,
         log_store: dg.ResourceParam[LogStore],
         private_store: dg.ResourceParam[TableStore],
     ) -> list[dg.RunRequest] | dg.SkipReason:
-        """What new_log_files_sensor does, once a night instead of every minute."""
         days = trailing(datetime.now(UTC).date())
         found = new_files(context.instance, log_store, private_store, days)
         requests: list[dg.RunRequest] = found.get("run_requests", [])
@@ -157,11 +157,15 @@ def build_automation(
             return {"skip_reason": f"{len(days)} dates are up to date" + (f", {days[0]} to {days[-1]}" if days else "")}
         return asked_for(instance, wanted, daily_keys)
 
-    @dg.sensor(job=update_scopes, minimum_interval_seconds=_EVERY, default_status=dg.DefaultSensorStatus.RUNNING)
+    @dg.sensor(
+        job=update_scopes,
+        minimum_interval_seconds=_EVERY,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Requests the job that updates the scopes, when the daily usage has moved on from them.",
+    )
     def stale_scopes_sensor(
         private_store: dg.ResourceParam[TableStore], rules: dg.ResourceParam[Rules]
     ) -> dg.RunRequest | dg.SkipReason:
-        """Requests the job that updates the scopes, when the daily usage has moved on from them."""
         return _stale_scopes(private_store, rules)
 
     @dg.schedule(
@@ -169,11 +173,11 @@ def build_automation(
         cron_schedule="0 5 * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="What stale_scopes_sensor does, once a night instead of twice a minute.",
     )
     def daily_scopes(
         private_store: dg.ResourceParam[TableStore], rules: dg.ResourceParam[Rules]
     ) -> dg.RunRequest | dg.SkipReason:
-        """What stale_scopes_sensor does, once a night instead of every minute."""
         return _stale_scopes(private_store, rules)
 
     weekly_publication = dg.ScheduleDefinition(
@@ -231,9 +235,9 @@ def _ask_again(settings: Settings) -> dg.ScheduleDefinition:
         cron_schedule="0 4 * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Asks again for the dates with undetermined requesters, and for some of those whose lookups have aged.",
     )
     def ask_again(private_store: dg.ResourceParam[TableStore]) -> list[dg.RunRequest] | dg.SkipReason:
-        """Asks again for the dates with undetermined requesters, and for some of those whose lookups have aged."""
         today = datetime.now(UTC).date()
         records = records_of_regions(private_store, settings.first_date, today)
         days = dates_to_ask_again(records, today, settings.lookup_days, ASKED_AGAIN)

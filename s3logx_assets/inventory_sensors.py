@@ -37,13 +37,13 @@ def build_inventory_sensors(settings: Settings, daily_keys: Sequence[dg.AssetKey
         asset_selection=dg.AssetSelection.assets(KEY),
         minimum_interval_seconds=_EVERY,
         default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Requests the newest snapshot of the inventory that is whole, if it is not stored yet.",
     )
     def inventory_manifest_sensor(
         context: dg.SensorEvaluationContext,
         private_store: dg.ResourceParam[TableStore],
         inventory: dg.ResourceParam[Inventory],
     ) -> dg.SensorResult | dg.SkipReason:
-        """Requests the newest snapshot of the inventory that is whole, if it is not stored yet."""
         try:
             return _newest_snapshot(context, private_store, inventory)
         except (S3logxError, OSError) as error:
@@ -55,11 +55,11 @@ def build_inventory_sensors(settings: Settings, daily_keys: Sequence[dg.AssetKey
         asset_selection=dg.AssetSelection.assets(*daily_keys),
         minimum_interval_seconds=_EVERY,
         default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Requests the dates for which the newest snapshot has files that were not extracted, or not as they are.",
     )
     def inventory_files_sensor(
         context: dg.SensorEvaluationContext, private_store: dg.ResourceParam[TableStore]
     ) -> dg.SensorResult | dg.SkipReason:
-        """Requests the dates for which the newest snapshot has files that were not extracted, or not as they are."""
         try:
             return _dates_with_news(context, private_store, settings, daily_keys)
         except S3logxError as error:

@@ -147,7 +147,7 @@ def build_statistics(with_inventory: bool) -> dg.AssetsDefinition:
             dg.AssetDep("ip_regions", partition_mapping=dg.AllPartitionMapping()),
             *([dg.AssetDep("log_inventory", partition_mapping=dg.AllPartitionMapping())] if with_inventory else []),
         ],
-        group_name="sources",
+        group_name="summaries",
         kinds={"python"},
         check_specs=specs if with_inventory else [],
         retry_policy=POLICY,

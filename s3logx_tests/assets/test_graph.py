@@ -19,7 +19,7 @@ GRAPH = {
     "summaries": ("summaries", {"daily_usage"}, "scope"),
     "totals": ("summaries", {"summaries"}, "scope"),
     "publication": ("publish", {"summaries", "totals", "region_coordinates"}, None),
-    "statistics": ("sources", {"extracted_logs", "ip_regions"}, None),
+    "statistics": ("summaries", {"extracted_logs", "ip_regions"}, None),
 }
 
 

@@ -10,15 +10,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from threading import Lock
 from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import S3Store
 
+from s3logx_assets.adapters.http_gets import Origin
+from s3logx_assets.core.aws_signature import GetSigner
 from s3logx_assets.core.errors import (
     S3logxError,
     SourceError,
@@ -219,11 +222,20 @@ class Bucket:
                 return None
 
     def copy(self, key: str, target: str, tag: str | None = None) -> None:
-        """Copies an object within the bucket, the one that has `tag` where it is given. Raises ObjectChanged."""
+        """Copies an object within the bucket, the one that has `tag` where it is given. Raises FileNotFoundError,
+        ObjectChanged."""
         bucket = self.location.bucket
         condition = {} if tag is None else {"CopySourceIfMatch": f'"{tag}"'}
+        source = {"Bucket": bucket, "Key": key}
         with self._explained():
-            self._client.copy_object(Bucket=bucket, Key=target, CopySource={"Bucket": bucket, "Key": key}, **condition)
+            try:
+                self._client.copy_object(Bucket=bucket, Key=target, CopySource=source, **condition)
+            except Exception as error:
+                if _code(error) in ("NoSuchKey", "404"):
+                    raise FileNotFoundError from None
+                if _code(error) in ("PreconditionFailed", "412"):
+                    raise ObjectChanged from None
+                raise
 
     def remove(self, keys: Sequence[str]) -> None:
         """Removes objects; those that are not there are no error."""
@@ -249,6 +261,15 @@ class Bucket:
             for chunk in obstore.get(self._store, key).stream(min_chunk_size=_CHUNK):
                 yield bytes(chunk)
 
+    def requests(self, keys: Sequence[str]) -> tuple[Origin, list[bytes]]:
+        """What to send for these objects, and where to, for who speaks plain HTTP. Signed now, and as secret as what it gives
+        access to. Raises whatever may go wrong."""
+        root = urlsplit(self._root_url)
+        region = str(self._store.config["region"])
+        signer = GetSigner(root.netloc, region, self._credentials(), datetime.now(UTC), self.requester_pays)
+        waits = (_TIMES[name].total_seconds() for name in ("connect_timeout", "read_timeout"))
+        return Origin(root.scheme, root.netloc, *waits), [signer.request(root.path + key) for key in keys]
+
     def _got(self, wanted: StoredObject) -> "GetResult":
         """The beginning of an object."""
         found = obstore.get(self._store, wanted.key)
@@ -264,6 +285,16 @@ class Bucket:
     @cached_property
     def _client(self) -> Any:
         return self.resource.get_client()
+
+    @cached_property
+    def _credentials(self) -> Callable[[], Any]:
+        return _credentials(self.resource)
+
+    @cached_property
+    def _root_url(self) -> str:
+        """The URL that keys follow, found out from obstore: there are many ways to address a bucket."""
+        url: str = obstore.sign(self._store, "GET", "x", timedelta(seconds=1))
+        return url.partition("?")[0].removesuffix("x")
 
     @property
     def _store(self) -> S3Store:
@@ -283,7 +314,7 @@ class Bucket:
             config=config,
             client_options=options,
             retry_config=_RETRIES,
-            credential_provider=_credentials(self.resource),
+            credential_provider=self._credentials,
         )
 
     def _region(self) -> str:
@@ -304,10 +335,6 @@ class Bucket:
         except PreconditionError:
             raise ObjectChanged from None
         except Exception as error:
-            if _code(error) in ("NoSuchKey", "404"):
-                raise FileNotFoundError from None
-            if _code(error) in ("PreconditionFailed", "412"):
-                raise ObjectChanged from None
             raise self._explanation(error) from None
 
     def _explanation(self, error: Exception) -> S3logxError:

@@ -1,11 +1,11 @@
 """The raw logs in a bucket: the log objects of any dates, listed by their keys' beginnings, never by a scan of the bucket.
 
-Date folders sort as dates do: one listing from the first on, broken off after the last, serves a range of them. Logs that
-lie beside one another are listed by their date's prefix. Small objects are fetched some ahead of their reader, many at a time, and stay in memory; large ones are
-read in pieces.
+Date folders sort as dates do, and so do the names of logs that lie beside one another: one listing from the first date on,
+broken off after the last, serves a range of them. Small objects are fetched some ahead of their reader, many at a time,
+and stay in memory; large ones are read in pieces.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -15,14 +15,14 @@ from operator import attrgetter
 
 from s3logx_assets.adapters.log_store import NEIGHBOURS, Listing, LogReader, kind_below
 from s3logx_assets.adapters.s3 import Bucket, ObjectChanged, StoredObject, behind
+from s3logx_assets.adapters.s3_ahead import ahead
 from s3logx_assets.core.concurrency import mapped
 from s3logx_assets.core.errors import LogFileError, SourceError, SourceUnavailable
 from s3logx_assets.core.ledger import LogObject
 from s3logx_assets.core.log_names import DEEPEST_ROOT, log_date
 
 _LISTINGS_AT_ONCE = 16
-# Fetched ahead, for each reader, and the largest object that is.
-_AHEAD = 32
+# The largest object that is fetched ahead.
 _SMALL = 1 << 20
 # Dates that one listing serves: more of them at once make better use of the connection, fewer waste less on gaps.
 _DATES_A_LISTING = 32
@@ -74,10 +74,10 @@ class S3LogStore:
         ranges = list(_ranges(sorted(wanted)))
         scans: list[Callable[[], list[_Placed]]] = [
             *(
-                partial(self._flat, base, day)
+                partial(self._flat, base, first, last)
                 for base, years in survey.years.items()
-                for day in wanted
-                if day.year in years
+                for first, last in ranges
+                if first.year in years
             ),
             *(partial(self._dated, root, first - _DAY, last + _DAY) for root in survey.roots for first, last in ranges),
         ]
@@ -112,16 +112,22 @@ class S3LogStore:
         return self._bucket.size_of(self._prefix + item.name) == item.size
 
     def opening(self, items: Iterable[LogObject]) -> Iterator[Callable[[], LogReader]]:
-        return mapped(self._fetched, items, _AHEAD)
+        asked: deque[LogObject] = deque()
 
-    def _fetched(self, item: LogObject) -> Callable[[], LogReader]:
+        def wanted() -> Iterator[StoredObject]:
+            for item in items:
+                asked.append(item)
+                yield self._stored(item)
+
+        for content in ahead(self._bucket, wanted(), _SMALL):
+            yield self._opening_of(asked.popleft(), content)
+
+    def _opening_of(self, item: LogObject, content: bytes | Exception | None) -> Callable[[], LogReader]:
         """What opens an object: its content, if it is small, is here already, or the reason why it cannot be had."""
-        if item.size > _SMALL:
+        if content is None:
             return lambda: self.open(item)
-        try:
-            content = self._bucket.read(self._stored(item))
-        except Exception as error:
-            return partial(_raising, item, error)
+        if isinstance(content, Exception):
+            return partial(_raising, item, content)
         return lambda: _Reader(item, lambda: iter([content]))
 
     def _stored(self, item: LogObject) -> StoredObject:
@@ -177,12 +183,10 @@ class S3LogStore:
                 break
         return sorted(folders), years, ignored
 
-    def _flat(self, base: str, day: date) -> list[_Placed]:
-        """The log objects of a date that lie beside those of others."""
-        found: list[_Placed] = []
-        for objects, _ in self._bucket.levels(f"{base}{day}-"):
-            found += [(None, log_date(item.key.removeprefix(base)), item) for item in objects]
-        return found
+    def _flat(self, base: str, first: date, last: date) -> list[_Placed]:
+        """The log objects of a range of dates that lie beside those of others."""
+        between = self._bucket.scan(_folder(base), f"{base}{first}-", f"{base}{last}-{_LAST_CHARACTER}")
+        return [(None, log_date(item.key.removeprefix(base)), item) for item in between]
 
     def _dated(self, root: str, first: date, last: date) -> list[_Placed]:
         """All objects in the folders of a range of dates."""
@@ -224,12 +228,15 @@ class S3LogStore:
 
 
 def _ranges(days: Sequence[date]) -> Iterator[tuple[date, date]]:
-    """(first, last) of stretches of ascending `days`, of a bounded length, without wide gaps."""
+    """(first, last) of stretches of ascending `days`, of a bounded length, without wide gaps. Each is of one year: in the
+    order of keys, the date folders of a year come between its logs beside them and those of the next."""
     first = last = None
     for day in days:
-        if first is not None and last is not None and (day - last > 2 * _DAY or day - first >= _DATES_A_LISTING * _DAY):
-            yield first, last
-            first = None
+        if first is not None and last is not None:
+            wide, long = day - last > 2 * _DAY, day - first >= _DATES_A_LISTING * _DAY
+            if wide or long or day.year != first.year:
+                yield first, last
+                first = None
         first, last = first or day, day
     if first is not None and last is not None:
         yield first, last

@@ -144,8 +144,10 @@ def test_a_bucket_is_extracted_as_a_folder_with_the_same_files(aws: S3Server, tm
 
 @pytest.fixture
 def proxy(aws: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    """A proxy on the way to the server; of the patience with faults only the number of tries is less."""
+    """A proxy on the way to the server; of the patience with faults the number of tries and the waits are less."""
     monkeypatch.setitem(s3_adapter._RETRIES, "max_retries", 2)
+    short = {"init_backoff": timedelta(milliseconds=10), "max_backoff": timedelta(milliseconds=20), "base": 2}
+    monkeypatch.setitem(s3_adapter._RETRIES, "backoff", short)
     monkeypatch.setitem(s3_adapter._TIMES, "read_timeout", timedelta(seconds=1))
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
     with faulty(aws) as proxy:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,8 @@ def extract_and_check(logs: Path, out: Path, source: str | None = None) -> Step:
     def step() -> Callable[[], Outcome]:
         settings = Settings.read(environment)
         resources: dict[str, Any] = build_resources(settings)
-        del resources["public_store"]
-        tools = Tools(**resources, log=lambda line: None)
+        used = {field.name: resources[field.name] for field in fields(Tools) if field.name in resources}
+        tools = Tools(**used, log=lambda line: None)
         assert EXTRACTED_LOGS.stream is not None
         rows = files = records = 0
         for _, made in EXTRACTED_LOGS.stream(tools, days):

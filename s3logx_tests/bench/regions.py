@@ -12,6 +12,7 @@ import json
 import shutil
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,8 @@ def steps(data: Path, out: Path) -> Step:
 
     def step() -> Callable[[], Outcome]:
         resources: dict[str, Any] = build_resources(Settings.read(environment))
-        del resources["public_store"]
-        tools = Tools(**resources, log=lambda line: None)
+        used = {field.name: resources[field.name] for field in fields(Tools) if field.name in resources}
+        tools = Tools(**used, log=lambda line: None)
         rows = 0
         for asset in (IP_INDEXES_ASSET, IP_REGIONS_ASSET):
             assert asset.make is not None

@@ -20,15 +20,14 @@ import dagster as dg
 from s3logx_assets.adapters.log_store import LogStore
 from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
 from s3logx_assets.assets.addresses import IP_REGIONS_ASSET, REGION_COORDINATES_ASSET
-from s3logx_assets.assets.daily import inputs_of
+from s3logx_assets.assets.daily import days_cut_short
 from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
 from s3logx_assets.assets.publish import publication
 from s3logx_assets.assets.statistics import KEY as STATISTICS
 from s3logx_assets.assets.summaries import plan, update_scopes
 from s3logx_assets.assets.usage import DAILY_USAGE_ASSET
-from s3logx_assets.core.errors import S3logxError, StoreError
+from s3logx_assets.core.errors import S3logxError
 from s3logx_assets.core.ledger import listing_digest
-from s3logx_assets.core.schemas import DAILY_TABLES
 from s3logx_assets.inventory_sensors import build_inventory_sensors
 from s3logx_assets.resources import Rules
 from s3logx_assets.run_requests import asked_for, contiguous, days_between, range_tags, run_key
@@ -59,25 +58,6 @@ def days_to_extract(log_store: LogStore, store: TableStore, days: Sequence[date]
 def days_behind(log_store: LogStore, store: TableStore, days: Sequence[date]) -> dict[date, str]:
     """Those of `days`, ascending, that are to be made again or further, each with what tells why."""
     return dict(sorted({**days_cut_short(store, days), **days_to_extract(log_store, store, days)}.items()))
-
-
-def days_cut_short(store: TableStore, days: Sequence[date]) -> dict[date, str]:
-    """Those of `days` that were extracted and did not come through all steps since, each with the reason."""
-
-    def reason(day: date) -> str:
-        try:
-            inputs_of(store, day, *DAILY_TABLES)
-        except StoreError as error:
-            return str(error)
-        return ""
-
-    extracted = [
-        day
-        for day, (_, record) in zip(days, store.records(EXTRACTED_LOGS, map(partition, days)), strict=True)
-        if record
-    ]
-    reasons = zip(extracted, store.each(reason, extracted), strict=True)
-    return {day: why for day, why in reasons if why}
 
 
 def dates_to_ask_again(

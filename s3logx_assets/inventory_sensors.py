@@ -2,7 +2,8 @@
 spare them work, and say what was asked for already.
 
     inventory_manifest_sensor   the newest whole snapshot against the stored ones -> log_inventory
-    inventory_files_sensor      the newest stored snapshot against the ledgers -> the dates with new or changed files
+    inventory_files_sensor      the newest stored snapshot against the ledgers -> the dates with new or changed files, and
+                                those that were extracted and did not come through all steps
 """
 
 import json
@@ -15,6 +16,7 @@ import dagster as dg
 
 from s3logx_assets.adapters.inventory_reader import Inventory
 from s3logx_assets.adapters.table_store import LOG_DATE, TableStore
+from s3logx_assets.assets.daily import days_cut_short
 from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
 from s3logx_assets.assets.inventory import KEY, compared, dates_of, is_stored, stored_snapshots
 from s3logx_assets.core.errors import InventoryError, S3logxError
@@ -118,18 +120,21 @@ def _dates_with_news(
     left = [row for row in rows if row["log_date"].isoformat() > cursor.after]
     deadline = time.monotonic() + _SECONDS
     wanted: dict[date, str] = {}
+    cut_short: dict[date, str] = {}
     seen = 0
     while seen < len(left) and (not seen or time.monotonic() < deadline):
         some = left[seen : seen + _SLICE]
         for row, extracted, news in compared(store, snapshot, record, some, isinstance(settings.logs, S3Location)):
             if news.new or news.changed:
                 wanted[row["log_date"]] = extracted["listing"] if extracted else ""
+        cut_short |= days_cut_short(store, [row["log_date"] for row in some])
         seen += len(some)
     known = {day for day, digest in wanted.items() if digest}
     created = datetime.fromisoformat(record["created"])
     # What was listed after the snapshot was made knows better.
     for day in days_made_since(context.instance, dg.AssetKey(EXTRACTED_LOGS), known, created):
         del wanted[day]
+    wanted = dict(sorted({**cut_short, **wanted}.items()))
     began = cursor.began if cursor.after else state
     if seen == len(left):
         following, so_far = _Cursor(snapshot, done=began), ""

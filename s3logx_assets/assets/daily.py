@@ -22,6 +22,7 @@ from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.errors import S3logxError, StoreError, TransientError
 from s3logx_assets.core.progress import Progress
 from s3logx_assets.core.requesters import History, Indexes
+from s3logx_assets.core.schemas import DAILY_TABLES
 from s3logx_assets.core.sealing import Sealer
 from s3logx_assets.metadata import table_metadata
 from s3logx_assets.resources import Keyring, Rules
@@ -126,6 +127,25 @@ def inputs_of(store: TableStore, day: date, *assets: str) -> dict[str, str]:
                     f"{asset} of {day} was made from other {source} than the present; materialise it again"
                 )
     return versions
+
+
+def days_cut_short(store: TableStore, days: Sequence[date]) -> dict[date, str]:
+    """Those of `days` that were extracted and did not come through all steps since, each with the reason."""
+
+    def why_not(day: date) -> str:
+        try:
+            inputs_of(store, day, *DAILY_TABLES)
+        except StoreError as error:
+            return str(error)
+        return ""
+
+    extracted = [
+        day
+        for day, (_, record) in zip(days, store.records(DAILY_TABLES[0], map(partition, days)), strict=True)
+        if record
+    ]
+    reasons = zip(extracted, store.each(why_not, extracted), strict=True)
+    return {day: why for day, why in reasons if why}
 
 
 def store_table(

@@ -178,6 +178,20 @@ def test_a_late_file_is_news_of_its_date_alone_and_vanished_and_newer_ones_are_n
     assert asked(listed.tick("inventory_files_sensor")) == [("2025-03-02", "2025-03-02")]
 
 
+def test_a_date_that_a_run_left_half_way_is_asked_for(listed: Platform) -> None:
+    """The power went between the extraction of a late file and the steps after it: the ledger had the file, so nothing
+    ever asked for the rest."""
+    assert listed.daily("2025-03-01", "2025-03-04").success
+    listed.log("2025/03/02/2025-03-02-09-00-00-LATE", line("ds1/late", "2025-03-02"))
+    write_snapshot(listed)
+    assert make(listed).success
+    assert listed.daily("2025-03-02", "2025-03-02", ["extracted_logs"]).success
+    assert asked(listed.tick("inventory_files_sensor")) == [("2025-03-02", "2025-03-02")]
+    assert listed.daily("2025-03-02", "2025-03-02").success
+    listed.cursors.clear()
+    assert "3 dates of snapshot" in str(listed.tick("inventory_files_sensor"))
+
+
 def test_a_date_that_was_listed_after_the_snapshot_is_no_news(listed: Platform) -> None:
     """The ledger is newer: asking again would bring the same, every day anew."""
     write_snapshot(listed)

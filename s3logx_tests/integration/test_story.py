@@ -251,7 +251,7 @@ def test_the_whole_story(aws: S3Server, tmp_path: Path) -> None:
     }
     store = TableStore(S3Files(build_bucket(S3Location(STORE, "s3logx/"), STORE_ROLE), "private/"))
     assert store.read("daily_usage", f"log_date={DAYS[1]}")["request_count"].to_pylist() == [30, 1, 1]
-    assert store.read("totals", "scope=archive")["request_count"].to_pylist() == [3 * 31 + 1]
+    assert store.read("totals", "scope=archive")["total_request_count"].to_pylist() == [3 * 31 + 1]
     assert of_scopes(last) == {"ds0": 1, "ds1": 2, "ds2": 1, "shared": 1, "archive": 2}
     assert last["log_inventory", "2025-03-11T01-00Z"] == 1
     assert not last["log_inventory", "2025-03-10T01-00Z"]

@@ -137,7 +137,8 @@ def _dates_with_news(
     wanted = dict(sorted({**cut_short, **wanted}.items()))
     began = cursor.began if cursor.after else state
     if seen == len(left):
-        following, so_far = _Cursor(snapshot, done=began), ""
+        # What was asked for may never come to be: it is looked at again until it is there.
+        following, so_far = _Cursor(snapshot, done="" if wanted else began), ""
     else:
         last = left[seen - 1]["log_date"].isoformat()
         following, so_far = _Cursor(snapshot, after=last, began=began), f", as far as {last}"

@@ -18,7 +18,7 @@ from s3logx_assets.adapters.inventory_reader import Inventory
 from s3logx_assets.adapters.table_store import LOG_DATE, TableStore
 from s3logx_assets.assets.daily import days_cut_short
 from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
-from s3logx_assets.assets.inventory import KEY, compared, dates_of, is_stored, stored_snapshots
+from s3logx_assets.assets.inventory import KEY, compared, dates_of, is_stored, newest_stored
 from s3logx_assets.core.errors import InventoryError, S3logxError
 from s3logx_assets.core.inventory import snapshot_names
 from s3logx_assets.core.locations import S3Location
@@ -105,10 +105,9 @@ def _newest_snapshot(
 def _dates_with_news(
     context: dg.SensorEvaluationContext, store: TableStore, settings: Settings, keys: Sequence[dg.AssetKey]
 ) -> dg.SensorResult | dg.SkipReason:
-    snapshots = [snapshot for snapshot in stored_snapshots(store) if is_stored(store, snapshot)]
-    if not snapshots:
+    snapshot = newest_stored(store)
+    if snapshot is None:
         return dg.SkipReason("no snapshot of the inventory is stored yet")
-    snapshot = snapshots[-1]
     cursor = _Cursor(**json.loads(context.cursor or "{}"))
     state = run_key(snapshot, f"{datetime.now(UTC).date()}", json.dumps(store.tags(EXTRACTED_LOGS, LOG_DATE)))
     if cursor.done == state:

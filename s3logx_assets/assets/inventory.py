@@ -43,6 +43,11 @@ def stored_snapshots(store: TableStore) -> list[str]:
     return store.partitions(KEY, SNAPSHOT)
 
 
+def newest_stored(store: TableStore) -> str | None:
+    """The newest snapshot that is stored whole, None where there is none."""
+    return next((snapshot for snapshot in reversed(stored_snapshots(store)) if is_stored(store, snapshot)), None)
+
+
 def is_stored(store: TableStore, snapshot: str) -> bool:
     """Whether a snapshot is stored, whole."""
     return store.record(KEY, snapshot_partition(snapshot), _DATES) is not None
@@ -87,8 +92,8 @@ def compared(
     return zip(rows, records, found, strict=True)
 
 
-def make_snapshot(store: TableStore, inventory: Inventory, snapshot: str) -> tuple[pa.Table, str, dict[str, Any]]:
-    """Stores a snapshot: what it has of each date (schema DATES), its data version, its record. Raises InventoryError,
+def make_snapshot(store: TableStore, inventory: Inventory, snapshot: str) -> tuple[pa.Table, dict[str, Any]]:
+    """Stores a snapshot: what it has of each date (schema DATES), and its record, with its data version. Raises InventoryError,
     StoreError."""
     manifest = inventory.manifest(snapshot)
     dates: list[dict[str, Any]] = []
@@ -119,10 +124,11 @@ def make_snapshot(store: TableStore, inventory: Inventory, snapshot: str) -> tup
         store.write_groups(KEY, place, LOG_ROWS, grouped(rows), record)
     table = pa.Table.from_pylist(dates, schema=DATES)
     # Last: a snapshot without it is none.
-    store.write(KEY, place, table, record(), part=_DATES)
+    said = record()
+    store.write(KEY, place, table, said, part=_DATES)
     for earlier in stored_snapshots(store)[:-_KEPT]:
         store.remove_part(KEY, snapshot_partition(earlier), "part-0")
-    return table, record()["data_version"], record()
+    return table, said
 
 
 def build_inventory_asset() -> dg.AssetsDefinition:
@@ -146,7 +152,7 @@ def build_inventory_asset() -> dg.AssetsDefinition:
         snapshot = context.partition_key
         with told(), private_store.in_use():
             keyring.sealer(context.log.info)  # the store begins with its key's id, whichever table is the first
-            dates, version, record = make_snapshot(private_store, inventory, snapshot)
+            dates, record = make_snapshot(private_store, inventory, snapshot)
         uri = private_store.uri(KEY, snapshot_partition(snapshot))
         metadata: dict[str, Any] = {
             **table_metadata(dates, uri),
@@ -157,6 +163,6 @@ def build_inventory_asset() -> dg.AssetsDefinition:
         }
         if dates.num_rows:
             metadata |= {"first_date": str(dates["log_date"][0]), "last_date": str(dates["log_date"][-1])}
-        return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(version))
+        return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(record["data_version"]))
 
     return log_inventory

@@ -15,7 +15,7 @@ import dagster as dg
 from s3logx_assets.adapters.log_store import LogStore
 from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
 from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
-from s3logx_assets.assets.inventory import compared, dates_of, rows_of, stored_snapshots
+from s3logx_assets.assets.inventory import compared, dates_of, newest_stored, rows_of
 from s3logx_assets.core.address_classes import all_missing, classes_of, count_classes
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.core.ledger import LogObject
@@ -82,12 +82,10 @@ def address_figures(store: TableStore) -> dict[str, int]:
 
 def completion_of(store: TableStore, first: date, with_etags: bool) -> Completion | None:
     """How much of the newest stored snapshot, from the date `first` on, is extracted; None without one."""
-    for snapshot in reversed(stored_snapshots(store)):
-        dates, of_snapshot = dates_of(store, snapshot)
-        if of_snapshot:
-            break
-    else:
+    snapshot = newest_stored(store)
+    if snapshot is None:
         return None
+    dates, of_snapshot = dates_of(store, snapshot)
     found = Completion(snapshot)
     rows = [row for row in dates.to_pylist() if row["log_date"] >= first]
     for row, _, news in compared(store, snapshot, of_snapshot, rows, with_etags):

@@ -1,10 +1,9 @@
-"""`publication`: the release. The only place where exact figures pass the privacy policy and become public.
+"""`publication`: the release of one consistent state of the store, or nothing.
 
-It takes one consistent state of the store or nothing: every scope must have been made from the daily usage as it is,
-and every date's tables from one another.
+Every scope must have been made from the daily usage as it is, and every date's tables from one another. What a release
+holds is told in `release`.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -19,13 +18,13 @@ from s3logx_assets.adapters.release_store import ReleaseStore
 from s3logx_assets.adapters.scope_state import DAILY_USAGE, UPDATE_COMMAND, HeldUsage, held_usage
 from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
 from s3logx_assets.assets.daily import inputs_of
+from s3logx_assets.assets.release import Release, release_of
 from s3logx_assets.assets.summaries import SUMMARIES, TOTALS, Plan, plan_of, present_cutoff, read_scope, true_versions
-from s3logx_assets.core import public_tables, report
+from s3logx_assets.core import public_tables
 from s3logx_assets.core.errors import ReleaseError, StoreError
-from s3logx_assets.core.public_tables import Published
 from s3logx_assets.core.schemas import DAILY_TABLES
 from s3logx_assets.core.scopes import ARCHIVE
-from s3logx_assets.core.summaries import ScopeTables, SplitTables, added_up, by_type_per_week, summarise, totals
+from s3logx_assets.core.summaries import ScopeTables, SplitTables, added_up, summarise
 from s3logx_assets.metadata import markdown_table
 from s3logx_assets.partitions import SCOPE
 from s3logx_assets.resources import Rules
@@ -33,18 +32,6 @@ from s3logx_assets.retries import POLICY, told
 
 _SHOWN = 3
 _SCOPE_COMMAND = f"dagster asset materialize -m s3logx_assets.definitions --select {SUMMARIES},{TOTALS}"
-
-
-@dataclass(frozen=True)
-class Release:
-    """What is released: files by their path, a digest of them all, and what was counted."""
-
-    release_id: str
-    digest: str
-    files: Mapping[str, bytes]
-    datasets: Mapping[str, Published]
-    archive: Published
-    dates_of_another_rule: int
 
 
 @dataclass(frozen=True)
@@ -132,65 +119,23 @@ def _settled(usage: HeldUsage, rules: Rules, exact: ExactScopes) -> dict[str, Sc
     return {scope: tables for scope, tables in added_up(terms, types).items() if tables.by_day_and_type.num_rows}
 
 
-def build_release(store: TableStore, rules: Rules, geolocator: Geolocator) -> Release:
-    """The release of the store's present state. Raises ReleaseError, StoreError."""
+def build_release(store: TableStore, rules: Rules, geolocator: Geolocator) -> tuple[Release, int]:
+    """The release of the store's present state, and how many log dates were divided by another dataset rule than the
+    present one. Raises ReleaseError, StoreError."""
     with held_usage(store) as usage:
         exact = consistent_scopes(usage, rules)
         scopes = _settled(usage, rules, exact)
         coordinates = _coordinates(store)
-    settings = rules.settings
-    policy = (settings.threshold, settings.rounding)
-    files: dict[str, bytes] = {}
-    published: dict[str, Published] = {}
-    for scope, tables in scopes.items():
-        files.update(_scope_files(scope, tables, rules))
-        published[scope] = public_tables.published_totals(totals(tables), *policy)
-    archive = published.pop(ARCHIVE, None)
-    if archive is None:
+    if ARCHIVE not in scopes:
         raise ReleaseError(f"nothing is settled yet: all events are later than {exact.cutoff} (S3LOGX_LAG_DAYS)")
-    files["totals.json"] = public_tables.totals_json(published)
-    files["archive_totals.json"] = public_tables.archive_totals_json(archive)
-    files["region_coordinates.tsv"] = public_tables.region_coordinates_tsv(coordinates)
-    files["index.html"] = report.index_html(
-        title="Usage report",
-        archive=archive,
-        datasets=published,
-        cutoff=exact.cutoff,
-        threshold=settings.threshold,
-        rounding=settings.rounding,
-        attributions=[report.Attribution(item.text, item.url) for item in geolocator.attribution],
-        data_licence="The figures are the archive's own.",
-    ).encode()
-    digest = _digest(files)
-    return Release(f"{exact.cutoff}-{digest[:12]}", digest, files, published, archive, len(exact.dates_of_another_rule))
-
-
-def _scope_files(scope: str, tables: ScopeTables, rules: Rules) -> dict[str, bytes]:
-    folder, policy = f"summaries/{scope}", (rules.settings.threshold, rules.settings.rounding)
-    weeks = by_type_per_week(tables.by_day_and_type, rules.asset_types)
-    files = {
-        f"{folder}/by_day.tsv": public_tables.by_day_tsv(tables.by_day, *policy),
-        f"{folder}/by_region.tsv": public_tables.by_region_tsv(tables.by_region, *policy),
-        f"{folder}/requester_count.tsv": public_tables.requester_count_tsv(tables.requesters.num_rows, *policy),
-        f"{folder}/by_asset_type_per_week.tsv": public_tables.by_asset_type_per_week_tsv(weeks),
-    }
-    if scope != ARCHIVE:
-        files[f"{folder}/by_asset.tsv"] = public_tables.by_asset_tsv(tables.by_asset, *policy)
-    return files
+    release = release_of(scopes, coordinates, exact.cutoff, geolocator.attribution, rules)
+    return release, len(exact.dates_of_another_rule)
 
 
 def _coordinates(store: TableStore) -> pa.Table:
     days = store.partitions("region_coordinates", LOG_DATE)
     oldest_first = store.each(lambda day: store.read("region_coordinates", partition(day)), days)
     return public_tables.latest_coordinates(oldest_first)
-
-
-def _digest(files: Mapping[str, bytes]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        digest.update(f"{name}\0{len(files[name])}\0".encode())
-        digest.update(files[name])
-    return digest.hexdigest()
 
 
 @dg.asset(
@@ -211,7 +156,7 @@ def publication(
 ) -> dg.MaterializeResult[None]:
     """The release to share: public tables under the privacy policy, coordinates, and the report."""
     with told():
-        release = build_release(private_store, rules, geolocator)
+        release, others = build_release(private_store, rules, geolocator)
         public_store.publish(release.release_id, release.files)
     figures = markdown_table(("figure", "value"), release.archive.items())
     return dg.MaterializeResult(
@@ -219,7 +164,7 @@ def publication(
             "release": release.release_id,
             "report": dg.MetadataValue.path(public_store.uri(release.release_id, "index.html")),
             "datasets": len(release.datasets),
-            "dates_of_another_dataset_rule": release.dates_of_another_rule,
+            "dates_of_another_dataset_rule": others,
             "files": len(release.files),
             "bytes": sum(map(len, release.files.values())),
             "archive": dg.MetadataValue.md(figures),

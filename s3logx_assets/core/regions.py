@@ -33,6 +33,9 @@ VPN = "VPN"
 UNKNOWN = "unknown"
 UNDETERMINED = "undetermined"  # no layer knows the address, and the service that might was not to be had
 
+# The labels that stand for no place; `missing` where no lookup has run, `internal` for requests without an address.
+_NO_PLACES = frozenset({BOGON, VPN, UNKNOWN, UNDETERMINED, "missing", "internal"})
+
 # How a label was found: the values of the column `method`.
 METHODS = ("bogon", "cloud", "vpn", "geolocation", "ipinfo", "none")
 
@@ -194,6 +197,13 @@ def country_of(label: str) -> str | None:
         area, hyphen, _ = rest.partition("-")
         return area.upper() if area and hyphen else None
     return head if _COUNTRY.fullmatch(head) else None
+
+
+def kind_of(label: str) -> str:
+    """What a label stands for: `place`, where people are; `cloud`, a data centre; `elsewhere`, what is no place."""
+    if _COUNTRY.fullmatch(label.partition("/")[0]):
+        return "place"
+    return "elsewhere" if label in _NO_PLACES else "cloud"
 
 
 def answers(labels: Sequence[str], methods: Sequence[str], subdivisions: Sequence[str | None]) -> pa.Table:

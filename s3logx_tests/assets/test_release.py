@@ -19,6 +19,7 @@ def fill(platform: Platform, last: int = 6) -> None:
         platform.log(f"{date}-05-00-00-AA", *lines)
 
 
+SITE = ("index.html", "datasets.html", "assets/report.css", "assets/report.js", "assets/world.svg")
 TABLES = ("by_day.tsv", "by_region.tsv", "requester_count.tsv", "by_asset_type_per_week.tsv")
 
 
@@ -39,7 +40,8 @@ def released(platform: Platform) -> Platform:
 def test_the_release_holds_what_the_formats_say(released: Platform) -> None:
     files = published(released.latest)
     assert set(files) == {
-        "index.html",
+        *SITE,
+        *(f"summaries/{scope}/index.html" for scope in ("ds1", "ds2", "%61rchive")),
         "totals.json",
         "archive_totals.json",
         "region_coordinates.tsv",

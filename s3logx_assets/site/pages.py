@@ -144,10 +144,11 @@ class Site:
         most = max((value for value in values if value is not None), default=0)
         per = f"up to the end of each {periods.unit}" if name == "total" else f"per {periods.unit}"
         highest = bytes_text(most) if measure == "bytes" else self._count(most or None)
-        words = (
-            f"{_MEASURES[measure]} {per}, from {period_text(periods.starts[0], periods.unit)} to "
-            f"{period_text(periods.starts[-1], periods.unit)}; the highest bar is {highest}."
-        )
+        ends = [
+            f"{'the ' if periods.unit == 'week' else ''}{period_text(periods.starts[at], periods.unit)}"
+            for at in (0, -1)
+        ]
+        words = f"{_MEASURES[measure]} {per}, from {ends[0]} to {ends[1]}; the highest bar is {highest}."
         return View(measure, name, chart, words)
 
     def _dots(self, places: Listing) -> list[tuple[Circle, Usage]]:
@@ -194,7 +195,7 @@ def sentence(report: ScopeReport) -> str:
     return (
         f"From {day_text(report.first)} to {day_text(report.last)}, {_about(totals['number_of_requesters'])} requesters"
         f"{where} were sent {bytes_text(size)} in {_about(totals['total_number_of_requests'])} requests, "
-        f"{_about(totals['total_number_of_downloads'])} of them downloads of whole files."
+        f"{_about(totals['total_number_of_downloads'])} of them downloads."
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from html import escape
-from math import ceil, floor, log10
+from math import ceil
 
 # The plot's own units: it is stretched to whatever place it gets.
 WIDTH, HEIGHT = 1000, 200
@@ -45,7 +45,7 @@ def bar_chart(starts: Sequence[date], values: Sequence[int | None], threshold: i
     Raises ValueError where the numbers of periods and values differ.
     """
     most = max((value for value in values if value is not None), default=0)
-    top, steps = _steps(max(most, threshold if None in values else 0, 1), size)
+    top, steps = _steps(max(most, threshold if None in values else 0, 1))
     slot = WIDTH / max(len(values), 1)
     gap = min(slot * 0.2, 6)
     bars: list[str] = []
@@ -57,18 +57,17 @@ def bar_chart(starts: Sequence[date], values: Sequence[int | None], threshold: i
         height = max(HEIGHT * shown / top, least)
         path = f"M{index * slot + gap / 2:.1f} {HEIGHT}v-{height:.1f}h{slot - gap:.1f}v{height:.1f}z"
         (masked if value is None else bars).append(path)
-    upwards = tuple(Tick(step / top, bytes_text(step) if size else count_text(step)) for step in steps)
+    upwards = tuple(Tick(step / top, _axis_text(step) if size else count_text(step)) for step in steps)
     return BarChart("".join(bars), "".join(masked), _calendar(starts), upwards)
 
 
-def _steps(most: int, size: bool) -> tuple[float, list[int]]:
-    """The top of the scale, and about three round numbers up to it."""
-    rough = most / 3
-    power = 10.0 ** floor(log10(rough)) if rough > 0 else 1.0
-    factor = next(factor for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough)
-    step = max(int(factor * power), 1)
-    count = ceil(most / step)
-    return count * step, [step * number for number in range(1, count + 1)]
+def _steps(most: int) -> tuple[int, list[int]]:
+    """The top of the scale, as low as two to five round steps reach it, and the steps."""
+    power = 10 ** max(len(str(most)) - 2, 0)
+    sizes = {int(factor * power * ten) for factor in (1, 2, 2.5, 5) for ten in (1, 10)} - {0}
+    scales = [(ceil(most / step) * step, ceil(most / step), step) for step in sizes]
+    top, count, step = min(scale for scale in scales if scale[1] <= 5 and (scale[1] >= 2 or most == 1))
+    return top, [step * number for number in range(1, count + 1)]
 
 
 def _calendar(starts: Sequence[date], wanted: int = 6) -> tuple[Tick, ...]:
@@ -113,11 +112,18 @@ def count_text(count: int) -> str:
 
 
 def bytes_text(size: int) -> str:
-    """A number of bytes for people, three digits and a decimal unit: 999 B, 1.23 kB, 45.6 GB."""
+    """A number of bytes for people, three digits and a decimal unit: 999 B, 1.20 kB, 45.6 GB."""
     shown, unit = float(size), 0
     while shown >= 999.5 and unit < len(_UNITS) - 1:
         shown, unit = shown / 1000, unit + 1
-    return f"{shown:.3g} {_UNITS[unit]}" if unit else f"{size} B"
+    digits = 0 if not unit or shown >= 99.95 else 1 if shown >= 9.995 else 2
+    return f"{shown:,.{digits}f} {_UNITS[unit]}"
+
+
+def _axis_text(size: int) -> str:
+    """The same for a round number: 1.5 TB."""
+    number, unit = bytes_text(size).split()
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}"
 
 
 def standalone(chart: BarChart, title: str) -> str:

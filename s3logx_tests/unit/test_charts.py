@@ -80,10 +80,25 @@ def test_an_empty_chart_has_no_bars() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 B"), (999, "999 B"), (1234, "1.23 kB"), (999_999, "1 MB"), (45_600_000_000, "45.6 GB")]
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1200, "1.20 kB"),
+        (9_999, "10.0 kB"),
+        (99_990, "100 kB"),
+        (999_999, "1.00 MB"),
+        (45_600_000_000, "45.6 GB"),
+        (12_345 * 10**18, "12,345 EB"),
+    ],
 )
 def test_bytes_for_people(size: int, text: str) -> None:
     assert bytes_text(size) == text
+
+
+def test_the_scale_ends_close_above_the_highest_bar() -> None:
+    chart = bar_chart(days(1), [1_030_000_000_000], size=True)
+    assert [tick.label for tick in chart.upwards] == ["250 GB", "500 GB", "750 GB", "1 TB", "1.25 TB"]
 
 
 def test_numbers_for_axes() -> None:

@@ -97,7 +97,7 @@ def overview(
 
 def test_the_overview_shows_published_values_and_how_they_came_about() -> None:
     text = Page(overview(site(), report())["index.html"]).text
-    for shown in ("180", "<50", "3.7 kB", "1 March 2025", "nearest 20", "CC0", "ds", "From 30 December 2024"):
+    for shown in ("180", "<50", "3.70 kB", "1 March 2025", "nearest 20", "CC0", "ds", "From 30 December 2024"):
         assert shown in text
 
 
@@ -110,7 +110,7 @@ def test_a_count_below_the_threshold_looks_like_one() -> None:
 
 def test_bytes_have_readable_units_and_the_exact_figure() -> None:
     html = site().dataset(report(bytes_sent=1_234_567), "").decode()
-    assert '<span title="3,703,701 bytes">3.7 MB</span>' in html
+    assert '<span title="3,703,701 bytes">3.70 MB</span>' in html
 
 
 def test_the_pages_need_no_network_and_no_inline_script() -> None:
@@ -226,6 +226,6 @@ def test_names_of_periods(unit: str, text: str) -> None:
 
 def test_the_sentence_says_what_is_masked() -> None:
     assert sentence(report(request_count=1)) == (
-        "From 30 December 2024 to 1 January 2025, fewer than 50 requesters in 1 country were sent 3.7 kB in fewer than 50 "
+        "From 30 December 2024 to 1 January 2025, fewer than 50 requesters in 1 country were sent 3.70 kB in fewer than 50 "
         "requests, fewer than 50 of them downloads."
     )

@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
 READY := $(VENV)/.ready
+BROWSER := $(VENV)/.browser
 
 # The data of `make run` and `make ui`. Point S3LOGX_LOGS at logs of your own to use these instead of the samples.
 DATA ?= $(CURDIR)/.data
@@ -27,8 +28,13 @@ help: ## this list
 
 setup: $(READY) ## gawk, a virtual environment, the locked packages
 
-$(READY): requirements-dev.lock pyproject.toml deploy/local/bootstrap.sh
+$(READY): requirements-dev.lock pyproject.toml deploy/local/bootstrap.sh deploy/local/system.sh
 	deploy/local/bootstrap.sh $(VENV)
+	@touch $@
+
+# Only what looks at pages needs a browser: the tests.
+$(BROWSER): $(READY) deploy/local/browser.sh
+	deploy/local/browser.sh
 	@touch $@
 
 sample: $(READY)
@@ -49,7 +55,7 @@ format: $(READY) ## put the code in shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: $(READY) ## the tests, a few minutes
+test: $(READY) $(BROWSER) ## the tests, a few minutes
 	$(BIN)/pytest
 
 story: $(READY) ## the whole story with a real daemon and S3 server, some minutes

@@ -4,20 +4,7 @@
 set -euo pipefail
 venv=$1
 
-say() { printf '%s\n' "$*" >&2; }
-
-# Runs a command as root: as we are, or through sudo.
-as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"
-    elif command -v sudo >/dev/null 2>&1; then sudo "$@"
-    else return 1; fi
-}
-
-apt_install() {
-    command -v apt-get >/dev/null 2>&1 || return 1
-    as_root apt-get install -y -q "$@" >/dev/null 2>&1 && return 0
-    as_root apt-get update -q >/dev/null 2>&1 && as_root apt-get install -y -q "$@" >/dev/null
-}
+. "$(dirname "$0")/system.sh"
 
 find_python() {
     for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11; do

@@ -15,7 +15,7 @@ from math import ceil
 WIDTH, HEIGHT = 1000, 200
 _LEAST = 2.0  # the height of the lowest bar that is not zero
 _MASKED = 5.0  # the least height of the mark of a figure below the threshold
-_LAST = 0.95  # a label farther to the right would not fit
+_LAST = 0.9  # a label farther to the right would not fit
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 

@@ -51,14 +51,14 @@ def test_everything_stays_inside_the_plot(values: list[int | None], size: bool) 
     assert all(x >= 0 and x + wide <= WIDTH + 0.2 and 0 < up <= HEIGHT + 0.1 for x, up, wide, _ in bars)
     assert 1 <= len(chart.upwards) <= 5
     assert chart.upwards[-1].share == 1
-    assert all(0 <= tick.share <= 0.95 for tick in chart.across)
+    assert all(0 <= tick.share <= 0.9 for tick in chart.across)
 
 
 @pytest.mark.parametrize(
     ("count", "step", "labels"),
     [
         (14, 1, ["6 Jan", "9 Jan", "12 Jan", "15 Jan", "18 Jan"]),
-        (90, 1, ["2025", "Feb", "Mar", "Apr"]),
+        (90, 1, ["2025", "Feb", "Mar"]),
         (365, 1, ["2025", "Apr", "Jul", "Oct"]),
         (104, 7, ["2025", "Jul", "2026", "Jul"]),
         (1, 1, ["6 Jan"]),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from datetime import date
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from s3logx_assets.core.addresses import exclusion
 from s3logx_assets.core.asset_types import parse_asset_types
@@ -64,6 +65,9 @@ class Settings:
     inventory: Location | None = None
     inventory_prefix: str | None = None
     trailing_dates: int = 7
+    archive_name: str | None = None
+    site_url: str | None = None
+    licence: str | None = None
 
     @staticmethod
     def read(environment: Mapping[str, str] | None = None) -> "Settings":
@@ -102,6 +106,9 @@ class Settings:
             inventory=_parse(env, "S3LOGX_INVENTORY", _INVENTORY, parse_location),
             inventory_prefix=env.get("S3LOGX_INVENTORY_PREFIX", "").strip() or None,
             trailing_dates=_count(env, "S3LOGX_TRAILING_DATES", 7),
+            archive_name=_parse(env, "S3LOGX_ARCHIVE_NAME", "one line of at most 200 characters", _one_line),
+            site_url=_parse(env, "S3LOGX_SITE_URL", "a web address, such as https://usage.example.org", _web_address),
+            licence=_parse(env, "S3LOGX_LICENCE", "an SPDX licence identifier, such as CC0-1.0", _spdx),
         )
         if isinstance(settings.store, S3Location) and settings.key is None:
             raise SettingsError(
@@ -214,6 +221,26 @@ def _key(env: Mapping[str, str], name: str) -> bytes | None:
         return key
 
     return _parse(env, name, "base64 of 32 bytes (for example from `openssl rand -base64 32`)", parse, secret=True)
+
+
+def _one_line(text: str) -> str:
+    if len(text) > 200 or not text.isprintable():
+        raise ValueError
+    return text
+
+
+def _web_address(text: str) -> str:
+    parts = urlsplit(text)
+    plain = re.fullmatch(r"https?://[A-Za-z0-9.\-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~%/\-]*)?", text)
+    if plain is None or not parts.hostname:
+        raise ValueError
+    return text.rstrip("/")
+
+
+def _spdx(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}", text):
+        raise ValueError
+    return text
 
 
 def _service_key(env: Mapping[str, str], name: str) -> str | None:

@@ -18,10 +18,10 @@ from s3logx_assets.adapters.release_store import ReleaseStore
 from s3logx_assets.adapters.scope_state import DAILY_USAGE, UPDATE_COMMAND, HeldUsage, held_usage
 from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
 from s3logx_assets.assets.daily import inputs_of
-from s3logx_assets.assets.release import Release, release_of
+from s3logx_assets.assets.release import Before, Release, release_of
 from s3logx_assets.assets.summaries import SUMMARIES, TOTALS, Plan, plan_of, present_cutoff, read_scope, true_versions
 from s3logx_assets.core import public_tables
-from s3logx_assets.core.errors import ReleaseError, StoreError
+from s3logx_assets.core.errors import ReleaseError, StoreError, StoreUnavailable
 from s3logx_assets.core.schemas import DAILY_TABLES
 from s3logx_assets.core.scopes import ARCHIVE
 from s3logx_assets.core.summaries import ScopeTables, SplitTables, added_up, summarise
@@ -119,7 +119,9 @@ def _settled(usage: HeldUsage, rules: Rules, exact: ExactScopes) -> dict[str, Sc
     return {scope: tables for scope, tables in added_up(terms, types).items() if tables.by_day_and_type.num_rows}
 
 
-def build_release(store: TableStore, rules: Rules, geolocator: Geolocator) -> tuple[Release, int]:
+def build_release(
+    store: TableStore, releases: ReleaseStore, rules: Rules, geolocator: Geolocator
+) -> tuple[Release, int]:
     """The release of the store's present state, and how many log dates were divided by another dataset rule than the
     present one. Raises ReleaseError, StoreError."""
     with held_usage(store) as usage:
@@ -128,8 +130,23 @@ def build_release(store: TableStore, rules: Rules, geolocator: Geolocator) -> tu
         coordinates = _coordinates(store)
     if ARCHIVE not in scopes:
         raise ReleaseError(f"nothing is settled yet: all events are later than {exact.cutoff} (S3LOGX_LAG_DAYS)")
-    release = release_of(scopes, coordinates, exact.cutoff, geolocator.attribution, rules)
+    release = release_of(scopes, coordinates, exact.cutoff, geolocator.attribution, rules, _before(releases))
     return release, len(exact.dates_of_another_rule)
+
+
+def _before(releases: ReleaseStore) -> Before:
+    """The latest release, as far as it can be read: what is not there is not compared with."""
+    latest = releases.latest()
+
+    def read(name: str) -> bytes | None:
+        try:
+            return None if latest is None else releases.read(latest, name)
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            return None
+
+    return Before(read("totals.json"), read("changes.json"))
 
 
 def _coordinates(store: TableStore) -> pa.Table:
@@ -156,7 +173,7 @@ def publication(
 ) -> dg.MaterializeResult[None]:
     """The release to share: public tables under the privacy policy, coordinates, and the report."""
     with told():
-        release, others = build_release(private_store, rules, geolocator)
+        release, others = build_release(private_store, public_store, rules, geolocator)
         public_store.publish(release.release_id, release.files)
     figures = markdown_table(("figure", "value"), release.archive.items())
     return dg.MaterializeResult(

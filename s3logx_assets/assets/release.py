@@ -5,14 +5,17 @@ The tables that belong together, and where the files go, do not belong here.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import pyarrow as pa
 
 from s3logx_assets.adapters.geolocation import Attribution
 from s3logx_assets.core import public_tables
+from s3logx_assets.core.citation import citation_cff, json_ld
+from s3logx_assets.core.data_package import About, data_package, sha256sums
 from s3logx_assets.core.public_tables import Published
+from s3logx_assets.core.release_changes import changelog_md, changes, changes_json, totals_of
 from s3logx_assets.core.scope_report import Policy, scope_report
 from s3logx_assets.core.scopes import ARCHIVE
 from s3logx_assets.core.summaries import ScopeTables, by_type_per_week
@@ -26,6 +29,8 @@ from s3logx_assets.site.pages import (
     DatasetLine,
     Facts,
     Site,
+    display_name,
+    sentence,
 )
 
 
@@ -40,62 +45,132 @@ class Release:
     archive: Published
 
 
+@dataclass(frozen=True)
+class Before:
+    """What the latest release before says of itself: its `totals.json` and `changes.json`, None where it has none."""
+
+    totals: bytes | None = None
+    changes: bytes | None = None
+
+
 def release_of(
-    scopes: Mapping[str, ScopeTables], coordinates: pa.Table, cutoff: date, sources: Sequence[Attribution], rules: Rules
+    scopes: Mapping[str, ScopeTables],
+    coordinates: pa.Table,
+    cutoff: date,
+    sources: Sequence[Attribution],
+    rules: Rules,
+    before: Before,
 ) -> Release:
     """The release of exact tables, the archive's among them: no scope without a row, no event later than `cutoff`.
-    `coordinates`: REGION_COORDINATES, each region once. The same for the same arguments."""
+    `coordinates`: REGION_COORDINATES, each region once. The release's id and all that it shows are the same for the same
+    tables and settings; `before` is only compared with."""
     policy = Policy(rules.settings.threshold, rules.settings.rounding)
-    site = Site(_facts(rules, sources, cutoff, coordinates))
-    files: dict[str, bytes] = site.static_files()
+    about = _about(rules, sources, cutoff)
+    site = Site(_facts(about, sources, cutoff, policy, coordinates))
+    tables: dict[str, dict[str, bytes]] = {}
+    pages = site.static_files()
     lines: list[DatasetLine] = []
-    for scope, tables in scopes.items():
-        files.update(_tables_of(scope, tables, rules))
+    for scope, exact in scopes.items():
+        tables[scope] = _tables_of(exact, scope != ARCHIVE, rules)
         if scope != ARCHIVE:
-            report = scope_report(scope, tables, policy, DATASET_DAYS, DATASET_WEEKS, LISTED)
-            files[f"summaries/{scope}/index.html"] = site.dataset(report, "")
+            report = scope_report(scope, exact, policy, DATASET_DAYS, DATASET_WEEKS, LISTED)
+            folder, name = f"summaries/{scope}/", display_name(scope)
+            data = json_ld(
+                name, sentence(report), str(report.first), about, folder, sorted(tables[scope]), part_of=about.title
+            )
+            pages[f"{folder}index.html"] = site.dataset(report, data)
             lines.append(DatasetLine(scope, report.totals))
     archive = scope_report(ARCHIVE, scopes[ARCHIVE], policy, ARCHIVE_DAYS, ARCHIVE_WEEKS, LISTED)
     datasets = {line.scope: line.totals for line in lines}
-    files.update(site.overview(archive, lines, ""))
-    files["totals.json"] = public_tables.totals_json(datasets)
-    files["archive_totals.json"] = public_tables.archive_totals_json(archive.totals)
-    files["region_coordinates.tsv"] = public_tables.region_coordinates_tsv(coordinates)
+    shared = {f"summaries/{ARCHIVE}/{name}": content for name, content in tables[ARCHIVE].items()}
+    shared["totals.json"] = public_tables.totals_json(datasets)
+    shared["archive_totals.json"] = public_tables.archive_totals_json(archive.totals)
+    shared["region_coordinates.tsv"] = public_tables.region_coordinates_tsv(coordinates)
+    data = json_ld(about.title, sentence(archive), str(archive.first), about, "", sorted(shared))
+    pages.update(site.overview(archive, lines, data))
+    files = {f"summaries/{scope}/{name}": content for scope, each in tables.items() for name, content in each.items()}
+    files.update(shared | pages)
     digest = _digest(files)
-    return Release(f"{cutoff}-{digest[:12]}", digest, files, datasets, archive.totals)
+    named = replace(about, release_id=f"{cutoff}-{digest[:12]}")
+    files.update(_descriptions(named, tables, shared, archive.totals, datasets, before))
+    files["SHA256SUMS"] = sha256sums(files)
+    return Release(named.release_id, digest, files, datasets, archive.totals)
 
 
-def _facts(rules: Rules, sources: Sequence[Attribution], cutoff: date, coordinates: pa.Table) -> Facts:
+def _descriptions(
+    about: About,
+    tables: Mapping[str, Mapping[str, bytes]],
+    shared: Mapping[str, bytes],
+    archive: Published,
+    datasets: Mapping[str, Published],
+    before: Before,
+) -> dict[str, bytes]:
+    """What names the release, and so cannot be a part of what its id is made of."""
+    entries = changes(about.release_id, about.until, archive, datasets, totals_of(before.totals), before.changes)
+    files = {
+        "datapackage.json": data_package("usage", about.title, "", shared, about),
+        "CITATION.cff": citation_cff(about),
+        "changes.json": changes_json(entries),
+        "CHANGELOG.md": changelog_md(about.title, entries),
+    }
+    for scope in datasets:
+        folder, title = f"summaries/{scope}/", f"{about.title}: {display_name(scope)}"
+        files[f"{folder}datapackage.json"] = data_package(f"usage-{scope}", title, folder, tables[scope], about)
+    return files
+
+
+def _about(rules: Rules, sources: Sequence[Attribution], cutoff: date) -> About:
+    settings = rules.settings
+    return About(
+        title=f"{settings.archive_name}: usage report" if settings.archive_name else "Usage report",
+        archive=settings.archive_name or "The archive",
+        licence=settings.licence or "",
+        site_url=settings.site_url or "",
+        release_id="",
+        until=cutoff.isoformat(),
+        threshold=settings.threshold,
+        sources=[(source.text, source.url) for source in sources],
+    )
+
+
+def _facts(about: About, sources: Sequence[Attribution], cutoff: date, policy: Policy, coordinates: pa.Table) -> Facts:
     names, longitudes, latitudes = (coordinates[name].to_pylist() for name in ("region", "longitude", "latitude"))
     return Facts(
-        title="Usage report",
+        title=about.title,
         cutoff=cutoff,
-        threshold=rules.settings.threshold,
-        rounding=rules.settings.rounding,
+        threshold=policy.threshold,
+        rounding=policy.rounding,
         attributions=sources,
-        licence="not stated",
-        site_url="",
+        licence=about.licence,
+        licence_url=about.licence_url,
+        site_url=about.site_url,
         places=dict(zip(names, zip(longitudes, latitudes, strict=True), strict=True)),
     )
 
 
-def _tables_of(scope: str, tables: ScopeTables, rules: Rules) -> dict[str, bytes]:
-    folder, policy = f"summaries/{scope}", (rules.settings.threshold, rules.settings.rounding)
-    weeks = by_type_per_week(tables.by_day_and_type, rules.asset_types)
-    files = {
-        f"{folder}/by_day.tsv": public_tables.by_day_tsv(tables.by_day, *policy),
-        f"{folder}/by_region.tsv": public_tables.by_region_tsv(tables.by_region, *policy),
-        f"{folder}/requester_count.tsv": public_tables.requester_count_tsv(tables.requesters.num_rows, *policy),
-        f"{folder}/by_asset_type_per_week.tsv": public_tables.by_asset_type_per_week_tsv(weeks),
+def _tables_of(exact: ScopeTables, with_assets: bool, rules: Rules) -> dict[str, bytes]:
+    """A scope's tables under the policy, by their names."""
+    policy = (rules.settings.threshold, rules.settings.rounding)
+    shown = {
+        "by_day": public_tables.by_day(exact.by_day, *policy),
+        "by_region": public_tables.by_region(exact.by_region, *policy),
+        "by_asset_type_per_week": public_tables.by_asset_type_per_week(
+            by_type_per_week(exact.by_day_and_type, rules.asset_types), rules.settings.threshold
+        ),
     }
-    if scope != ARCHIVE:
-        files[f"{folder}/by_asset.tsv"] = public_tables.by_asset_tsv(tables.by_asset, *policy)
+    if with_assets:
+        shown["by_asset"] = public_tables.by_asset(exact.by_asset, *policy)
+    files = {"requester_count.tsv": public_tables.requester_count_tsv(exact.requesters.num_rows, *policy)}
+    for name, table in shown.items():
+        files |= {f"{name}.tsv": table.tsv(), f"{name}.parquet": table.parquet()}
     return files
 
 
 def _digest(files: Mapping[str, bytes]) -> str:
+    """Of all files but the Parquet ones: they hold what the TSV ones hold, and their bytes depend on who writes them."""
     digest = hashlib.sha256()
     for name in sorted(files):
-        digest.update(f"{name}\0{len(files[name])}\0".encode())
-        digest.update(files[name])
+        if not name.endswith(".parquet"):
+            digest.update(f"{name}\0{len(files[name])}\0".encode())
+            digest.update(files[name])
     return digest.hexdigest()

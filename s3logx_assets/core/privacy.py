@@ -31,7 +31,8 @@ def published_count(count: int, threshold: int = THRESHOLD, rounding: int = ROUN
 def published_counts(
     counts: pa.Array | pa.ChunkedArray, threshold: int = THRESHOLD, rounding: int = ROUNDING
 ) -> pa.Array | pa.ChunkedArray:
-    """`published_count` of each int64 in a column, as text of the same shape."""
+    """`published_count` of each int64 in a column, of the same shape; null where it is below the threshold."""
     distinct = pc.unique(counts)
-    shown = [str(published_count(count, threshold, rounding)) for count in distinct.to_pylist()]
-    return pa.array(shown, pa.string()).take(pc.index_in(counts, value_set=distinct))
+    shown = [published_count(count, threshold, rounding) for count in distinct.to_pylist()]
+    numbers = pa.array([None if isinstance(value, str) else value for value in shown], pa.int64())
+    return numbers.take(pc.index_in(counts, value_set=distinct))

@@ -8,12 +8,14 @@ else a release holds, does not belong here.
 import csv
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from s3logx_assets.core.grouping import ranked
 from s3logx_assets.core.privacy import published_count, published_counts
@@ -22,27 +24,56 @@ from s3logx_assets.core.scopes import ARCHIVE
 
 Published = dict[str, int | str]
 
+_SMALL = 1000  # rows
 _MASKED = {"request_count": "number_of_requests", "download_count": "number_of_downloads"}
 
 
-def by_day_tsv(by_day: pa.Table, threshold: int, rounding: int) -> bytes:
+@dataclass(frozen=True)
+class PublicTable:
+    """A table under the policy: `rows` in the order of release, counts int64, null below `threshold`."""
+
+    rows: pa.Table
+    threshold: int
+
+    def tsv(self) -> bytes:
+        """Quoted as by pandas' `to_csv(sep="\\t")`; a count below the threshold is `<50`, a formula is guarded."""
+        shown = [pc.fill_null(column.cast(pa.string()), f"<{self.threshold}") for column in self.rows.columns]
+        return _tsv(pa.table(shown, names=self.rows.column_names))
+
+    def parquet(self) -> bytes:
+        """The same rows with their types: null is a count below the threshold. The same for the same rows."""
+        sink = pa.BufferOutputStream()
+        note = {"null": f"a count below {self.threshold}"}
+        # Without a dictionary and statistics a small file is written in half the time; it has a thousand siblings.
+        pq.write_table(
+            self.rows.replace_schema_metadata(note),
+            sink,
+            compression="zstd",
+            use_dictionary=self.rows.num_rows > _SMALL,
+            write_statistics=self.rows.num_rows > _SMALL,
+        )
+        return bytes(sink.getvalue().to_pybytes())
+
+
+def by_day(by_day: pa.Table, threshold: int, rounding: int) -> PublicTable:
     """date, bytes_sent, number_of_requests, number_of_downloads of a BY_DAY table."""
-    return _usage_tsv(by_day, "date", threshold, rounding)
+    return _usage(by_day, "date", threshold, rounding)
 
 
-def by_asset_tsv(by_asset: pa.Table, threshold: int, rounding: int) -> bytes:
+def by_asset(by_asset: pa.Table, threshold: int, rounding: int) -> PublicTable:
     """asset_path, bytes_sent, number_of_requests, number_of_downloads of a BY_ASSET table."""
-    return _usage_tsv(by_asset, "asset_path", threshold, rounding)
+    return _usage(by_asset, "asset_path", threshold, rounding)
 
 
-def by_region_tsv(by_region: pa.Table, threshold: int, rounding: int) -> bytes:
+def by_region(by_region: pa.Table, threshold: int, rounding: int) -> PublicTable:
     """region, bytes_sent, number_of_requests, number_of_downloads of a BY_REGION table."""
-    return _usage_tsv(by_region, "region", threshold, rounding)
+    return _usage(by_region, "region", threshold, rounding)
 
 
-def by_asset_type_per_week_tsv(by_week: pa.Table) -> bytes:
-    """week_start and the bytes sent of each asset type, from what `summaries.by_type_per_week` gives."""
-    return _tsv(by_week)
+def by_asset_type_per_week(by_week: pa.Table, threshold: int) -> PublicTable:
+    """week_start and the bytes sent of each asset type, from what `summaries.by_type_per_week` gives; nothing in it is a
+    count of requests."""
+    return PublicTable(by_week, threshold)
 
 
 def requester_count_tsv(requester_count: int, threshold: int, rounding: int) -> bytes:
@@ -93,21 +124,20 @@ def latest_coordinates(oldest_first: Iterable[pa.Table]) -> pa.Table:
     return rows.take(pa.array(first_row))
 
 
-def _usage_tsv(table: pa.Table, first_column: str, threshold: int, rounding: int) -> bytes:
+def _usage(table: pa.Table, first_column: str, threshold: int, rounding: int) -> PublicTable:
     columns: dict[str, Any] = {first_column: table.column(0), "bytes_sent": table["bytes_sent"]}
     for exact, shown in _MASKED.items():
         columns[shown] = published_counts(table[exact], threshold, rounding)
-    return _tsv(pa.table(columns))
+    # Sorted by the first column as the TSV writes it, with its guard against formulas.
+    order = pc.sort_indices(_without_formulas(table.column(0)))
+    return PublicTable(pa.table(columns).take(order), threshold)
 
 
 def _tsv(table: pa.Table) -> bytes:
-    """Quoted as by pandas' `to_csv(sep="\\t")`, sorted by the first column as it is written."""
-    guarded = pa.table([_without_formulas(column) for column in table.columns], names=table.column_names)
-    ordered = guarded.sort_by(guarded.column_names[0])
     text = StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(ordered.column_names)
-    writer.writerows(zip(*(column.to_pylist() for column in ordered.columns), strict=True))
+    writer.writerow(table.column_names)
+    writer.writerows(zip(*(_without_formulas(column).to_pylist() for column in table.columns), strict=True))
     return text.getvalue().encode()
 
 

@@ -53,6 +53,7 @@ class Facts:
     rounding: int
     attributions: Sequence[Attribution]
     licence: str
+    licence_url: str
     site_url: str
     places: Mapping[str, tuple[float, float]]
 

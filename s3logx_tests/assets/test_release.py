@@ -20,7 +20,10 @@ def fill(platform: Platform, last: int = 6) -> None:
 
 
 SITE = ("index.html", "datasets.html", "assets/report.css", "assets/report.js", "assets/world.svg")
-TABLES = ("by_day.tsv", "by_region.tsv", "requester_count.tsv", "by_asset_type_per_week.tsv")
+DESCRIPTIONS = ("datapackage.json", "changes.json", "CHANGELOG.md", "CITATION.cff", "SHA256SUMS")
+USAGE = ("by_day", "by_region", "by_asset_type_per_week")
+TABLES = ("requester_count.tsv", *(f"{name}.{kind}" for name in USAGE for kind in ("tsv", "parquet")))
+OF_DATASETS = (*TABLES, "by_asset.tsv", "by_asset.parquet", "index.html", "datapackage.json")
 
 
 def published(folder: Path) -> dict[str, bytes]:
@@ -41,12 +44,12 @@ def test_the_release_holds_what_the_formats_say(released: Platform) -> None:
     files = published(released.latest)
     assert set(files) == {
         *SITE,
-        *(f"summaries/{scope}/index.html" for scope in ("ds1", "ds2", "%61rchive")),
+        *DESCRIPTIONS,
         "totals.json",
         "archive_totals.json",
         "region_coordinates.tsv",
         *(f"summaries/archive/{name}" for name in TABLES),
-        *(f"summaries/{scope}/{name}" for scope in ("ds1", "ds2", "%61rchive") for name in (*TABLES, "by_asset.tsv")),
+        *(f"summaries/{scope}/{name}" for scope in ("ds1", "ds2", "%61rchive") for name in OF_DATASETS),
     }
     assert files["summaries/ds1/by_day.tsv"].decode() == (
         "date\tbytes_sent\tnumber_of_requests\tnumber_of_downloads\n"

@@ -1,6 +1,7 @@
 """The public report in a browser: on a phone and a desktop, light and dark, with and without JavaScript, and on paper."""
 
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -9,7 +10,10 @@ from threading import Thread
 from typing import Any
 
 import dagster as dg
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+from frictionless import Package
 from playwright.sync_api import Page
 
 from s3logx_assets.sample_logs import SampleSpec
@@ -236,3 +240,28 @@ def test_every_link_leads_somewhere(release: Path, visit: Visits, site: str) -> 
         assert missing == []
     assert broken == []
     assert len(asked) > 100
+
+
+def test_programs_can_read_the_release(release: Path) -> None:
+    """Every data package as frictionless validates it, the tables row by row; every file by its checksum; Parquet as TSV."""
+    packages = sorted(release.rglob("datapackage.json"))
+    assert len(packages) > 20
+    for path in packages:
+        report = Package(path).validate()
+        assert report.valid, report.flatten(["type", "message"])
+    checked = subprocess.run(
+        ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=release, capture_output=True
+    )
+    assert checked.returncode == 0, checked.stdout
+    listed = {line.split("  ", 1)[1] for line in (release / "SHA256SUMS").read_text().splitlines()}
+    there = {path.relative_to(release).as_posix() for path in release.rglob("*") if path.is_file()}
+    assert listed == there - {"SHA256SUMS"}
+    for path in sorted(release.rglob("*.parquet")):
+        table = pq.read_table(path)
+        frame = pd.read_csv(
+            path.with_suffix(".tsv"), sep="\t", na_values=["<10"], keep_default_na=False, dtype_backend="pyarrow"
+        )
+        assert table.column_names == list(frame.columns)
+        for name in table.column_names:
+            values = [str(value) if value is not None else None for value in table[name].to_pylist()]
+            assert values == [None if pd.isna(value) else str(value).removeprefix("'") for value in frame[name]], path

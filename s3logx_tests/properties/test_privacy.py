@@ -32,4 +32,5 @@ def test_a_shown_number_is_a_near_multiple_and_not_below_the_threshold(
 @given(st.lists(counts), st.integers(0, 200), st.integers(1, 100))
 def test_columns_agree_with_single_counts(values: list[int], threshold: int, rounding: int) -> None:
     shown = published_counts(pa.array(values, pa.int64()), threshold, rounding).to_pylist()
-    assert shown == [str(published_count(value, threshold, rounding)) for value in values]
+    single = [published_count(value, threshold, rounding) for value in values]
+    assert shown == [None if isinstance(value, str) else value for value in single]

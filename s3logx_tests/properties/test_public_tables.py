@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3logx_assets.core.privacy import published_count
-from s3logx_assets.core.public_tables import by_asset_tsv
+from s3logx_assets.core.public_tables import by_asset
 from s3logx_assets.core.schemas import BY_ASSET
 
 quick = settings(max_examples=60, deadline=None)
@@ -36,7 +36,7 @@ def test_quoting_and_numbers_are_those_of_pandas(rows: list[tuple[str, int, int,
         }
     )
     expected = frame.to_csv(sep="\t", index=False, lineterminator="\n")
-    written = by_asset_tsv(table, 50, 20).decode()
+    written = by_asset(table, 50, 20).tsv().decode()
     assert written == expected
 
     read = list(csv.reader(StringIO(written, newline=""), delimiter="\t"))[1:]

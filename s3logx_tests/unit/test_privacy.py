@@ -41,6 +41,6 @@ def test_impossible_policies_are_refused(threshold: int, rounding: int) -> None:
 def test_a_column_is_masked_value_by_value() -> None:
     counts = pa.chunked_array([[49, 50], [], [70, 50, 2**53 + 11]])
     shown = published_counts(counts)
-    assert shown.to_pylist() == ["<50", "60", "80", "60", str(2**53 + 8)]
-    assert published_counts(pa.array([10], pa.int64()), 10, 1).to_pylist() == ["10"]
+    assert shown.to_pylist() == [None, 60, 80, 60, 2**53 + 8]
+    assert published_counts(pa.array([10], pa.int64()), 10, 1).to_pylist() == [10]
     assert published_counts(pa.array([], pa.int64())).to_pylist() == []

@@ -10,9 +10,9 @@ import pytest
 
 from s3logx_assets.core.public_tables import (
     archive_totals_json,
-    by_asset_tsv,
-    by_day_tsv,
-    by_region_tsv,
+    by_asset,
+    by_day,
+    by_region,
     latest_coordinates,
     published_totals,
     region_coordinates_tsv,
@@ -47,7 +47,7 @@ def counted(schema: pa.Schema, *rows: tuple[object, ...]) -> pa.Table:
 
 def test_by_day() -> None:
     table = counted(BY_DAY, (date(2020, 1, 1), 6286489, 50, 49), (date(2022, 4, 6), 2**53 + 1, 70, 69))
-    assert by_day_tsv(table, 50, 20) == (
+    assert by_day(table, 50, 20).tsv() == (
         b"date\tbytes_sent\tnumber_of_requests\tnumber_of_downloads\n"
         b"2020-01-01\t6286489\t60\t<50\n"
         b"2022-04-06\t9007199254740993\t80\t60\n"
@@ -57,7 +57,7 @@ def test_by_day() -> None:
 def test_by_asset() -> None:
     table = counted(BY_ASSET, ("sub-1/é b.nii", 1, 100, 99))
     assert (
-        by_asset_tsv(table, 10, 1)
+        by_asset(table, 10, 1).tsv()
         == ("asset_path\tbytes_sent\tnumber_of_requests\tnumber_of_downloads\nsub-1/é b.nii\t1\t100\t99\n").encode()
     )
 
@@ -65,7 +65,7 @@ def test_by_asset() -> None:
 def test_by_region_guards_spreadsheets_and_quotes_quotes() -> None:
     labels = ["+1", "-", "=x()", "@a", "A", 'CI/Korhogo "N"', "it's"]
     table = counted(BY_REGION, *((label, 0, 0, 0) for label in labels))
-    lines = by_region_tsv(table, 50, 20).decode().split("\n")
+    lines = by_region(table, 50, 20).tsv().decode().split("\n")
     assert lines[0] == "region\tbytes_sent\tnumber_of_requests\tnumber_of_downloads"
     first_cells = [line.split("\t")[0] for line in lines[1:-1]]
     assert first_cells == ["'+1", "'-", "'=x()", "'@a", "A", '"CI/Korhogo ""N"""', "it's"]
@@ -75,12 +75,12 @@ def test_by_region_guards_spreadsheets_and_quotes_quotes() -> None:
 def test_rows_are_sorted_by_the_cells_as_written() -> None:
     """A guarded cell starts with a quote, which sorts before digits and after `%`."""
     table = counted(BY_REGION, *((label, 0, 0, 0) for label in ["%", "(", "-", "0", "=", "\uffff"]))
-    frame = pd.read_csv(BytesIO(by_region_tsv(table, 50, 20)), sep="\t")
+    frame = pd.read_csv(BytesIO(by_region(table, 50, 20).tsv()), sep="\t")
     assert frame["region"].tolist() == ["%", "'-", "'=", "(", "0", "\uffff"]
 
 
 def test_empty_tables_are_a_header() -> None:
-    assert by_region_tsv(BY_REGION.empty_table(), 50, 20).count(b"\n") == 1
+    assert by_region(BY_REGION.empty_table(), 50, 20).tsv().count(b"\n") == 1
     assert region_coordinates_tsv(REGION_COORDINATES.empty_table()) == (b"region\tlatitude\tlongitude\n")
 
 

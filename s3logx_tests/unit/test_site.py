@@ -82,6 +82,7 @@ def site(
             rounding=20,
             attributions=attributions,
             licence=licence,
+            licence_url="",
             site_url=site_url,
             places={"US/Ohio": (-82.9, 40.0)},
         )

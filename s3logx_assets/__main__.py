@@ -13,11 +13,13 @@ from pathlib import Path
 
 from s3logx_assets import key_care
 from s3logx_assets.adapters import key_store
+from s3logx_assets.adapters.destinations import FolderPlace
 from s3logx_assets.adapters.gawk import executable, program
+from s3logx_assets.adapters.git_destination import GitPlace
 from s3logx_assets.adapters.mapping_tables import count_rows
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.errors import S3logxError, SettingsError, SourceError, StoreError
-from s3logx_assets.resources import Rules, build_log_store, build_release_store, private_files
+from s3logx_assets.resources import Rules, build_destination, build_log_store, build_release_store, private_files
 from s3logx_assets.settings import Settings
 
 
@@ -54,6 +56,7 @@ def check(settings: Settings) -> int:
         "store": lambda: _try_store(settings),
         "key": lambda: key_store.verify(private_files(settings), settings.home, settings.key),
         "geolocation": lambda: _providers(settings),
+        **({"destination": lambda: _try_destination(settings)} if settings.publish_to else {}),
         "dataset rule": lambda: _try_dataset_rule(settings),
     }
     failed = 0
@@ -113,6 +116,16 @@ def _try_store(settings: Settings) -> str:
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise StoreError(f"S3LOGX_STORE: {nearest} cannot be written to")
     return "ready" if store.exists() else f"will be made below {nearest}"
+
+
+def _try_destination(settings: Settings) -> str:
+    place = build_destination(settings)
+    if place is None:
+        return "none"
+    if isinstance(place, FolderPlace) and not place.root.is_dir():
+        return f"will be made: {place.root}"
+    there = "a release is there" if place.manifest() else "no release is there yet"
+    return f"{there}; a git work tree" if isinstance(place, GitPlace) else there
 
 
 def print_range(settings: Settings) -> int:

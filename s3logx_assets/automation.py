@@ -162,7 +162,7 @@ def build_automation(
 
     weekly_publication = dg.ScheduleDefinition(
         name="weekly_publication",
-        target=dg.AssetSelection.assets(publication),
+        target=dg.AssetSelection.assets(publication).downstream(),
         cron_schedule="0 6 * * 1",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,

@@ -8,7 +8,7 @@ extracted_logs -> ip_indexes -> ip_regions -> region_coordinates
                                     |                 |
                                 summaries -> totals   |
                                     |           |     |
-                                    +-------> publication
+                                    +-------> publication -> shared_release   (where S3LOGX_PUBLISH_TO is set)
 """
 
 import warnings
@@ -21,6 +21,7 @@ from s3logx_assets.assets.daily import build_daily_assets
 from s3logx_assets.assets.extract import EXTRACTED_LOGS
 from s3logx_assets.assets.inventory import build_inventory_asset
 from s3logx_assets.assets.publish import publication
+from s3logx_assets.assets.share import build_share
 from s3logx_assets.assets.statistics import build_statistics
 from s3logx_assets.assets.summaries import build_scope_assets, update_scopes
 from s3logx_assets.assets.usage import DAILY_USAGE_ASSET
@@ -50,6 +51,8 @@ def build_defs(settings: Settings, overrides: Mapping[str, object] | None = None
     assets = [daily, build_scope_assets(policy), publication, build_statistics(settings.inventory is not None)]
     if settings.inventory is not None:
         assets.insert(0, build_inventory_asset())
+    if settings.publish_to is not None:
+        assets.append(build_share())
     sensors, schedules = build_automation(settings, daily)
     return dg.Definitions(
         assets=[asset.map_asset_specs(lambda spec: spec.replace_attributes(owners=OWNERS)) for asset in assets],

@@ -4,6 +4,7 @@ What a resource does is its adapter's business; what it is used for the assets'.
 """
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -11,9 +12,11 @@ from functools import cached_property
 from pathlib import Path
 
 from s3logx_assets.adapters import key_store
+from s3logx_assets.adapters.destinations import FolderPlace, Place
 from s3logx_assets.adapters.extractor import Extractor
 from s3logx_assets.adapters.files import Files
 from s3logx_assets.adapters.geolocation import EmbeddedGeolocator, Geolocator, MmdbGeolocator
+from s3logx_assets.adapters.git_destination import GitPlace, work_tree
 from s3logx_assets.adapters.http import HttpClient
 from s3logx_assets.adapters.inventory_reader import Inventory
 from s3logx_assets.adapters.ipinfo import IpinfoClient, IpinfoGeolocator
@@ -24,6 +27,8 @@ from s3logx_assets.adapters.mapping_tables import read_mapping
 from s3logx_assets.adapters.opencage import OpenCage
 from s3logx_assets.adapters.release_store import LocalReleaseStore, ReleaseStore
 from s3logx_assets.adapters.s3 import STORE, Bucket, Role, source_role
+from s3logx_assets.adapters.s3_destination import ROLE as PUBLISH_TO
+from s3logx_assets.adapters.s3_destination import S3Place
 from s3logx_assets.adapters.s3_files import S3Files
 from s3logx_assets.adapters.s3_log_store import S3LogStore
 from s3logx_assets.adapters.s3_release_store import S3ReleaseStore
@@ -31,6 +36,7 @@ from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.addresses import exclusion
 from s3logx_assets.core.asset_types import DEFAULT, AssetTypes, parse_asset_types
 from s3logx_assets.core.datasets import DatasetRule, LevelRule, MappingRule, RegexRule
+from s3logx_assets.core.errors import SettingsError
 from s3logx_assets.core.locations import S3Location
 from s3logx_assets.core.sealing import Sealer
 from s3logx_assets.settings import Settings
@@ -49,6 +55,10 @@ class Keyring:
     def __repr__(self) -> str:
         return "Keyring()"
 
+    def secrets(self) -> list[bytes]:
+        """The keys that there are now, for who makes sure that they are nowhere else. Raises MasterKeyError."""
+        return [*key_store.kept_secrets(self.home), *([] if self.key is None else [self.key])]
+
     def sealer(self, tell: Callable[[str], None]) -> Sealer:
         """The store's sealer; `tell` hears of a key that had to be made. Raises MasterKeyError."""
         return key_store.open_sealer(self.private, self.home, self.key, tell)
@@ -59,6 +69,12 @@ class Rules:
     """The settings that decide what the tables hold."""
 
     settings: Settings
+
+    @property
+    def secrets(self) -> list[bytes]:
+        """What the settings and the environment hold that must be nowhere else, but for the master key."""
+        given = (self.settings.ipinfo_key, self.settings.opencage_key, os.environ.get("AWS_SECRET_ACCESS_KEY"))
+        return [secret.encode() for secret in given if secret]
 
     @cached_property
     def dataset_rule(self) -> DatasetRule:
@@ -95,6 +111,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
         "keyring": keyring,
         "rules": Rules(settings),
         "inventory": build_inventory(settings),
+        "destination": build_destination(settings),
     }
 
 
@@ -110,6 +127,22 @@ def build_release_store(settings: Settings) -> ReleaseStore:
     if isinstance(settings.store, Path):
         return LocalReleaseStore(settings.store / "public")
     return S3ReleaseStore(build_bucket(settings.store, STORE), "public/")
+
+
+def build_destination(settings: Settings) -> Place | None:
+    """Where the latest release is served from, if anywhere. Raises SettingsError."""
+    place = settings.publish_to
+    if place is None:
+        return None
+    if isinstance(place, S3Location):
+        return S3Place(build_bucket(place, PUBLISH_TO))
+    if place.exists() and not place.is_dir():
+        raise SettingsError(f"S3LOGX_PUBLISH_TO={str(place)!r} is not a folder")
+    if work_tree(place):
+        return GitPlace(place, settings.publish_push)
+    if settings.publish_push:
+        raise SettingsError(f"S3LOGX_PUBLISH_PUSH=1 is of use only in a git work tree; {str(place)!r} is none")
+    return FolderPlace(place)
 
 
 def build_log_store(settings: Settings) -> LogStore:

@@ -27,6 +27,7 @@ T = TypeVar("T")
 # Variables with names of their own, by field.
 _OWN_NAMES = {"home": "DAGSTER_HOME", "ipinfo_key": "IPINFO_API_KEY", "opencage_key": "OPENCAGE_API_KEY"}
 _INVENTORY = "the folder of an S3 Inventory's snapshots: a path, or s3://bucket/prefix/source-bucket/configuration"
+_PUBLISH_TO = "the path of a folder or of a git work tree, or s3://bucket/prefix"
 _SECRETS = ("key", "new_key", "excluded_ips", "ipinfo_key", "opencage_key")
 
 
@@ -68,6 +69,8 @@ class Settings:
     archive_name: str | None = None
     site_url: str | None = None
     licence: str | None = None
+    publish_to: Location | None = None
+    publish_push: bool = False
 
     @staticmethod
     def read(environment: Mapping[str, str] | None = None) -> "Settings":
@@ -109,6 +112,8 @@ class Settings:
             archive_name=_parse(env, "S3LOGX_ARCHIVE_NAME", "one line of at most 200 characters", _one_line),
             site_url=_parse(env, "S3LOGX_SITE_URL", "a web address, such as https://usage.example.org", _web_address),
             licence=_parse(env, "S3LOGX_LICENCE", "an SPDX licence identifier, such as CC0-1.0", _spdx),
+            publish_to=_parse(env, "S3LOGX_PUBLISH_TO", _PUBLISH_TO, parse_location),
+            publish_push=_switch(env, "S3LOGX_PUBLISH_PUSH", False),
         )
         if isinstance(settings.store, S3Location) and settings.key is None:
             raise SettingsError(
@@ -124,6 +129,7 @@ class Settings:
                 "S3LOGX_INVENTORY_PREFIX is of use only where S3LOGX_INVENTORY is set and S3LOGX_LOGS is a local copy; "
                 "else S3LOGX_LOGS has the prefix"
             )
+        _check_destination(settings)
         if settings.geo == "mmdb" and settings.mmdb is None:
             raise SettingsError("S3LOGX_MMDB is not set; S3LOGX_GEO=mmdb needs the path of an MMDB file")
         if settings.geo == "ipinfo" and settings.ipinfo_key is None:
@@ -221,6 +227,21 @@ def _key(env: Mapping[str, str], name: str) -> bytes | None:
         return key
 
     return _parse(env, name, "base64 of 32 bytes (for example from `openssl rand -base64 32`)", parse, secret=True)
+
+
+def _check_destination(settings: Settings) -> None:
+    target, store = settings.publish_to, settings.store
+    wrong = f"S3LOGX_PUBLISH_TO={target} is not legal; it must be {_PUBLISH_TO}"
+    if isinstance(target, S3Location):
+        inside = isinstance(store, S3Location) and (target.bucket, target.prefix) == (store.bucket, store.prefix)
+        if not target.is_folder or inside:
+            raise SettingsError(f"{wrong}, outside the store")
+    elif target is not None and isinstance(store, Path):
+        real, kept = target.resolve(), store.resolve()
+        if real.is_relative_to(kept) or kept.is_relative_to(real):
+            raise SettingsError(f"{wrong}, outside the store and not around it")
+    if settings.publish_push and not isinstance(target, Path):
+        raise SettingsError("S3LOGX_PUBLISH_PUSH=1 is of use only where S3LOGX_PUBLISH_TO is a git work tree")
 
 
 def _one_line(text: str) -> str:

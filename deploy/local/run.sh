@@ -27,6 +27,6 @@ range=$("$bin/python" -m s3logx_assets range)
 step "dates $range" "$bin/dagster" asset materialize -m "$module" --partition-range "$range" \
     --select extracted_logs,ip_indexes,ip_regions,region_coordinates,daily_usage
 step "scopes" "$bin/dagster" job execute -m "$module" -j update_scopes
-step "publication" "$bin/dagster" asset materialize -m "$module" --select publication
+step "publication" "$bin/dagster" asset materialize -m "$module" --select "publication*"
 echo >&2
 exec "$bin/python" -m s3logx_assets report

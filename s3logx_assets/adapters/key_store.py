@@ -66,6 +66,12 @@ def key_id(private: Files) -> str | None:
     return None if found is None else found.decode("ascii", "replace")
 
 
+def kept_secrets(home: Path) -> list[bytes]:
+    """The keys in the key files, for who makes sure that they are nowhere else. Raises MasterKeyError."""
+    found = (_read(LocalFiles(home), name) for name in (KEY_FILE, NEXT_KEY_FILE))
+    return [key for key in found if key]
+
+
 def key_file_id(home: Path) -> str | None:
     """The id of the key in the key file, None where there is no whole one. Raises MasterKeyError."""
     return _id_of(_read(LocalFiles(home), KEY_FILE))

@@ -34,6 +34,9 @@ class ReleaseStore(Protocol):
     def latest(self) -> str | None:
         """The id of the latest release, None where there is none yet."""
 
+    def names(self, release_id: str) -> list[str]:
+        """The files of a release, ascending."""
+
     def read(self, release_id: str, name: str) -> bytes:
         """A file of a release."""
 
@@ -59,6 +62,11 @@ class LocalReleaseStore:
             return None
         except OSError as error:
             raise StoreError(f"{self.link} cannot be read: {error.strerror}") from None
+
+    def names(self, release_id: str) -> list[str]:
+        """See ReleaseStore."""
+        root = Path(self.uri(release_id))
+        return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
 
     def read(self, release_id: str, name: str) -> bytes:
         """See ReleaseStore."""

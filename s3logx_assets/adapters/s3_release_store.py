@@ -19,6 +19,12 @@ LATEST = "latest.json"
 _AT_ONCE = 16
 _TYPES = {
     ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".md": "text/markdown; charset=utf-8",
+    ".cff": "text/plain; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".parquet": "application/vnd.apache.parquet",
     ".json": "application/json",
     ".tsv": "text/tab-separated-values; charset=utf-8",
 }
@@ -42,12 +48,17 @@ class S3ReleaseStore:
         missing = [name for name, content in files.items() if there.get(base + name) != len(content)]
 
         def put(name: str) -> None:
-            self._bucket.put(base + name, files[name], _media_type(name), _FOR_LONG)
+            self._bucket.put(base + name, files[name], media_type(name), _FOR_LONG)
 
         for _ in mapped(put, missing, _AT_ONCE):
             pass
         latest = json.dumps({"path": f"releases/{release_id}/", "release": release_id}).encode()
-        self._bucket.put(self._prefix + LATEST, latest, _media_type(LATEST), _NOT_AT_ALL)
+        self._bucket.put(self._prefix + LATEST, latest, media_type(LATEST), _NOT_AT_ALL)
+
+    def names(self, release_id: str) -> list[str]:
+        """See ReleaseStore."""
+        base = self._key(release_id, "")
+        return [item.key.removeprefix(base) for item in self._bucket.scan(base, "")]
 
     def uri(self, release_id: str, name: str = "") -> str:
         """See ReleaseStore."""
@@ -76,6 +87,9 @@ class S3ReleaseStore:
         return f"s3://{self._bucket.location.bucket}/{self._prefix}{name}"
 
 
-def _media_type(name: str) -> str:
-    ending = name[name.rfind(".") :]
+def media_type(name: str) -> str:
+    """What a browser must be told of a file, by its name."""
+    ending = name[name.rfind(".") :] if "." in name else ""
+    if name.endswith("SHA256SUMS"):
+        return "text/plain; charset=utf-8"
     return _TYPES.get(ending) or mimetypes.types_map.get(ending) or "application/octet-stream"

@@ -19,6 +19,7 @@ from s3logx_assets.adapters.scope_state import DAILY_USAGE, UPDATE_COMMAND, Held
 from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
 from s3logx_assets.assets.daily import inputs_of
 from s3logx_assets.assets.release import Before, Release, release_of
+from s3logx_assets.assets.share import refuse_leaks
 from s3logx_assets.assets.summaries import SUMMARIES, TOTALS, Plan, plan_of, present_cutoff, read_scope, true_versions
 from s3logx_assets.core import public_tables
 from s3logx_assets.core.errors import ReleaseError, StoreError, StoreUnavailable
@@ -27,7 +28,7 @@ from s3logx_assets.core.scopes import ARCHIVE
 from s3logx_assets.core.summaries import ScopeTables, SplitTables, added_up, summarise
 from s3logx_assets.metadata import markdown_table
 from s3logx_assets.partitions import SCOPE
-from s3logx_assets.resources import Rules
+from s3logx_assets.resources import Keyring, Rules
 from s3logx_assets.retries import POLICY, told
 
 _SHOWN = 3
@@ -169,11 +170,13 @@ def publication(
     private_store: dg.ResourceParam[TableStore],
     public_store: dg.ResourceParam[ReleaseStore],
     geolocator: dg.ResourceParam[Geolocator],
+    keyring: dg.ResourceParam[Keyring],
     rules: dg.ResourceParam[Rules],
 ) -> dg.MaterializeResult[None]:
     """The release to share: public tables under the privacy policy, coordinates, and the report."""
     with told():
         release, others = build_release(private_store, public_store, rules, geolocator)
+        own_names = refuse_leaks(release.files, [*keyring.secrets(), *rules.secrets])
         public_store.publish(release.release_id, release.files)
     figures = markdown_table(("figure", "value"), release.archive.items())
     return dg.MaterializeResult(
@@ -182,6 +185,7 @@ def publication(
             "report": dg.MetadataValue.path(public_store.uri(release.release_id, "index.html")),
             "datasets": len(release.datasets),
             "dates_of_another_dataset_rule": others,
+            "names_like_addresses": own_names,
             "files": len(release.files),
             "bytes": sum(map(len, release.files.values())),
             "archive": dg.MetadataValue.md(figures),

@@ -106,7 +106,7 @@ def names_in(files: Mapping[str, bytes], scopes: Collection[str]) -> list[str]:
 
 def _addresses(content: bytes) -> Iterator[tuple[bytes, int]]:
     """What reads as an address, and where."""
-    for middle, is_address in ((_MIDDLE_OF_V4, _is_v4), (_MIDDLE_OF_V6, _is_v6)):
+    for middle, read in ((_MIDDLE_OF_V4, _v4_in), (_MIDDLE_OF_V6, _v6_in)):
         end = 0
         for match in middle.finditer(content):
             if match.start() < end:
@@ -117,26 +117,28 @@ def _addresses(content: bytes) -> Iterator[tuple[bytes, int]]:
             assert after is not None
             text = (before[0] + match[0] + after[0]).strip(b".")
             end = match.end() + len(after[0])
-            if is_address(text):
-                yield text.lower(), match.start()
+            address = read(text)
+            if address is not None:
+                yield address, match.start()
 
 
-def _is_v4(text: bytes) -> bool:
-    return any(_V4.fullmatch(part) for part in text.split(b":"))  # a port may follow
+def _v4_in(text: bytes) -> bytes | None:
+    return next(filter(_V4.fullmatch, text.split(b":")), None)  # a port may follow
 
 
-def _is_v6(text: bytes) -> bool:
-    """Whether it is an IPv6 address with a figure in it: `::` alone is in many a style sheet. One after a label such as
-    `ip:` or with a port behind is found with what it is glued to taken off, a part at a time."""
-    try:
-        parts = text.decode().split(":")
-        return any(
-            _reads(":".join(parts[first:last]))
-            for first in range(min(len(parts), 3))
-            for last in range(len(parts), max(len(parts) - 2, first), -1)
-        )
-    except UnicodeDecodeError:
-        return False
+def _v6_in(text: bytes) -> bytes | None:
+    """The IPv6 address in it, one with a figure: `::` alone is in many a style sheet. What may be glued to it, a label such
+    as `ip:` or a port, is taken off a part at a time."""
+    if not text.isascii():
+        return None
+    parts = text.lower().decode().split(":")
+    pieces = (
+        ":".join(parts[first:last])
+        for first in range(min(len(parts), 3))
+        for last in range(len(parts), max(len(parts) - 2, first), -1)
+    )
+    found = next(filter(_reads, pieces), None)
+    return None if found is None else found.encode()
 
 
 def _reads(text: str) -> bool:

@@ -1,0 +1,101 @@
+"""`shared_release`: the latest release brought to where it is served from (`S3LOGX_PUBLISH_TO`).
+
+It reads the public store alone, and looks through every byte before it lets go of any. How a place is kept is told in
+`destinations`, what is looked for in `leaks`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
+from itertools import chain
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from s3logx_assets.adapters.destinations import Place, send
+from s3logx_assets.adapters.release_store import ReleaseStore
+from s3logx_assets.core.concurrency import mapped
+from s3logx_assets.core.errors import ReleaseError
+from s3logx_assets.core.leaks import Finding, Scan, names_in
+from s3logx_assets.core.scopes import dataset_of
+from s3logx_assets.resources import Keyring, Rules
+from s3logx_assets.retries import POLICY, told
+
+KEY = "shared_release"
+_SHOWN = 10
+_AT_ONCE = 16
+
+
+def refuse_leaks(files: Mapping[str, bytes], secrets: Sequence[bytes]) -> int:
+    """Looks through a release, every byte. Returns how many texts that look like addresses are names of the archive's own
+    datasets and files. Raises ReleaseError with the places, never the texts, of what must not be in it."""
+    scopes = {name.split("/")[1] for name in files if name.startswith("summaries/")}
+    scan = Scan(secrets, names_in(files, [*scopes, *map(_name, scopes)]))
+    found = list(chain.from_iterable(_findings(scan, name, content) for name, content in files.items()))
+    if found:
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise ReleaseError(
+            "the release is held back, since something in it must not leave: "
+            + "; ".join(map(str, found[:_SHOWN]))
+            + more
+        )
+    return scan.names_like_addresses
+
+
+def _name(scope: str) -> str:
+    try:
+        return dataset_of(scope)
+    except ValueError:
+        return scope
+
+
+def _findings(scan: Scan, name: str, content: bytes) -> Iterable[Finding]:
+    yield from scan.findings(name, content)
+    if name.endswith(".parquet"):
+        table = pq.read_table(BytesIO(content))
+        columns = [column for column in table.columns if pa.types.is_string(column.type)]
+        metadata = table.schema.metadata or {}
+        texts = chain(table.column_names, *(map(bytes.decode, pair) for pair in metadata.items()))
+        cells = chain.from_iterable(column.to_pylist() for column in columns)
+        yield from scan.findings_in_texts(name, [text for text in chain(texts, cells) if text])
+
+
+def build_share() -> dg.AssetsDefinition:
+    """The asset, for a graph with a destination."""
+
+    @dg.asset(
+        name=KEY,
+        deps=["publication"],
+        group_name="publish",
+        kinds={"html"},
+        retry_policy=POLICY,
+        description="The latest release at the place that it is served from; only what changed is sent.",
+    )
+    def shared_release(
+        public_store: dg.ResourceParam[ReleaseStore],
+        destination: dg.ResourceParam[Place],
+        keyring: dg.ResourceParam[Keyring],
+        rules: dg.ResourceParam[Rules],
+    ) -> dg.MaterializeResult[None]:
+        with told():
+            latest = public_store.latest()
+            if latest is None:
+                raise ReleaseError("there is no release yet; materialise publication first")
+            names = public_store.names(latest)
+            read = mapped(lambda name: public_store.read(latest, name), names, _AT_ONCE)
+            files = dict(zip(names, read, strict=True))
+            own_names = refuse_leaks(files, [*keyring.secrets(), *rules.secrets])
+            sent = send(destination, latest, files)
+        return dg.MaterializeResult(
+            metadata={
+                "release": latest,
+                "place": str(destination),
+                "files_written": sent.written,
+                "files_unchanged": sent.unchanged,
+                "files_removed": sent.removed,
+                "bytes_written": sent.bytes_written,
+                "names_like_addresses": own_names,
+            }
+        )
+
+    return shared_release

@@ -1,0 +1,142 @@
+"""`shared_release`, and the search through a release's bytes before it leaves: what is planted holds it back."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from s3logx_assets.assets.share import refuse_leaks
+from s3logx_assets.core.addresses import AddressBlock
+from s3logx_assets.core.errors import ReleaseError, SettingsError
+from s3logx_assets.definitions import build_defs
+from s3logx_assets.resources import build_resources
+from s3logx_assets.settings import Settings
+from s3logx_tests.platform import EvenOddGeolocator, Platform, failure_text, line
+
+
+class Leaky(EvenOddGeolocator):
+    """A source of regions whose labels hold what they should not."""
+
+    def regions(self, addresses: AddressBlock) -> pa.Table:
+        """Every address somewhere else."""
+        made = super().regions(addresses)
+        labels = [f"AA/192.0.2.{number % 200}" for number in range(made.num_rows)]
+        return made.set_column(0, "region", pa.array(labels, pa.string()))
+
+
+def filled(platform: Platform, key: str = "ds1/a.nwb") -> Platform:
+    for day in range(1, 5):
+        date = f"2025-03-0{day}"
+        platform.log(f"{date}-05-00-00-AA", *(line(key, date, second, host=second % 64) for second in range(60)))
+    assert platform.daily("2025-03-01", "2025-03-04").success
+    assert platform.update_scopes().success
+    return platform
+
+
+def sharing(folder: Path, instance: dg.DagsterInstance, key: str = "ds1/a.nwb") -> Platform:
+    target = str(folder / "site")
+    return filled(Platform.make(folder, instance, S3LOGX_PUBLISH_TO=target), key)
+
+
+def test_the_release_goes_to_its_place(tmp_path: Path) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        platform = sharing(tmp_path, instance)
+        assert platform.publish().success
+        result = platform.materialize("shared_release")
+        assert result.success
+        (event,) = result.asset_materializations_for_node("shared_release")
+        assert event.metadata["files_unchanged"].value == 0
+        site, release = tmp_path / "site", platform.latest.resolve()
+        names = {str(path.relative_to(release)) for path in release.rglob("*") if path.is_file()}
+        assert {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file()} == names | {"release.json"}
+        assert all((site / name).read_bytes() == (release / name).read_bytes() for name in names)
+        assert json.loads((site / "release.json").read_bytes())["release"] == release.name
+        (again,) = platform.materialize("shared_release").asset_materializations_for_node("shared_release")
+        assert again.metadata["files_written"].value == 0
+
+
+def test_without_a_release_there_is_nothing_to_share(tmp_path: Path) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        platform = sharing(tmp_path, instance)
+        result = platform.materialize("shared_release")
+        assert "materialise publication first" in failure_text(result)
+        assert not (tmp_path / "site").exists()
+
+
+def test_an_address_in_a_label_holds_the_release_back(platform: Platform) -> None:
+    """Somebody's own MMDB, say, with addresses for names."""
+    platform.geolocator = Leaky()
+    filled(platform)
+    result = platform.publish()
+    assert not result.success
+    text = failure_text(result)
+    assert "held back" in text
+    assert "summaries/archive/by_region.tsv, line 2: looks like an address" in text
+    assert "192.0.2" not in text
+    assert not platform.latest.exists()
+
+
+def test_what_was_planted_in_the_public_store_is_not_shared(tmp_path: Path) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        platform = sharing(tmp_path, instance)
+        assert platform.publish().success
+        key = (tmp_path / "home/s3logx.key").read_bytes()
+        (platform.latest / "notes.txt").write_bytes(b"see " + key.hex().encode())
+        text = failure_text(platform.materialize("shared_release"))
+        assert "notes.txt: a secret of the settings" in text
+        assert key.hex() not in text
+        assert not (tmp_path / "site").exists()
+
+
+def test_a_dataset_named_like_an_address_is_published_and_counted(platform: Platform) -> None:
+    filled(platform, "10.1.2.3/sub-192.0.2.77/a.nwb")
+    result = platform.publish()
+    assert result.success, failure_text(result)
+    (event,) = result.asset_materializations_for_node("publication")
+    assert event.metadata["names_like_addresses"].value == 2
+
+
+def test_parquet_is_read_for_what_it_holds(platform: Platform) -> None:
+    filled(platform)
+    assert platform.publish().success
+    release = platform.latest.resolve()
+    files = {str(path.relative_to(release)): path.read_bytes() for path in release.rglob("*") if path.is_file()}
+    secrets = [(platform.folder / "home/s3logx.key").read_bytes()]
+    assert refuse_leaks(files, secrets) == 0
+    sink = BytesIO()
+    pq.write_table(pa.table({"region": ["198.51.100.7"]}), sink)
+    with pytest.raises(ReleaseError, match=r"by_region\.parquet: looks like an address"):
+        refuse_leaks({**files, "summaries/ds1/by_region.parquet": sink.getvalue()}, secrets)
+
+
+def test_sharing_is_in_the_graph_where_there_is_a_place(tmp_path: Path) -> None:
+    environment = {"DAGSTER_HOME": str(tmp_path), "S3LOGX_LOGS": str(tmp_path), "S3LOGX_FIRST_DATE": "2025-03-01"}
+    alone = build_defs(Settings.read(environment)).get_repository_def()
+    assert dg.AssetKey("shared_release") not in alone.asset_graph.get_all_asset_keys()
+    shared = build_defs(Settings.read({**environment, "S3LOGX_PUBLISH_TO": str(tmp_path / "x")})).get_repository_def()
+    job = shared.get_job(shared.get_schedule_def("weekly_publication").job_name)
+    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == {"publication", "shared_release"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"S3LOGX_PUBLISH_TO": "{home}/s3logx/public"}, "outside the store"),
+        ({"S3LOGX_PUBLISH_TO": "{home}"}, "not around it"),
+        ({"S3LOGX_PUBLISH_TO": "ftp://x"}, "S3LOGX_PUBLISH_TO"),
+        ({"S3LOGX_PUBLISH_TO": "s3://bucket/site-"}, "s3://bucket/prefix"),
+        ({"S3LOGX_PUBLISH_PUSH": "1"}, "git work tree"),
+        ({"S3LOGX_PUBLISH_TO": "s3://bucket/x", "S3LOGX_PUBLISH_PUSH": "1"}, "git work tree"),
+        ({"S3LOGX_PUBLISH_TO": "{home}/../x", "S3LOGX_PUBLISH_PUSH": "1"}, "only in a git work tree"),
+    ],
+)
+def test_places_that_cannot_be_are_refused(tmp_path: Path, settings: dict[str, str], why: str) -> None:
+    home = tmp_path / "home"
+    environment = {"DAGSTER_HOME": str(home), "S3LOGX_LOGS": str(tmp_path), "S3LOGX_FIRST_DATE": "2025-03-01"}
+    environment |= {name: value.format(home=home) for name, value in settings.items()}
+    with pytest.raises(SettingsError, match=why):
+        build_resources(Settings.read(environment))

@@ -1,0 +1,261 @@
+"""Where releases go: only what differs is written, what others keep stays, and what was killed is put right."""
+
+import json
+import os
+import stat
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from s3logx_assets.adapters.destinations import FolderPlace, Place, Sent, send
+from s3logx_assets.adapters.git_destination import GitPlace, work_tree
+from s3logx_assets.core.errors import StoreError, StoreUnavailable
+
+FIRST = {"index.html": b"1", "a/x.tsv": b"x", "a/y.tsv": b"y", "b/%61z.tsv": b"z"}
+SECOND = {"index.html": b"2", "a/x.tsv": b"x", "a/y.tsv": b"yy", "c/new.tsv": b"n"}
+
+
+def held(folder: Path) -> dict[str, bytes]:
+    """The files of a folder but for git's own."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and ".git" not in path.relative_to(folder).parts
+    }
+
+
+def manifest(release: str, files: Mapping[str, bytes], folder: Path) -> dict[str, bytes]:
+    """What the folder should hold: the files, and the manifest, which is read."""
+    listed = json.loads((folder / "release.json").read_bytes())
+    assert listed["release"] == release
+    assert set(listed["files"]) == set(files)
+    return {**files, "release.json": (folder / "release.json").read_bytes()}
+
+
+def test_only_what_differs_is_written(tmp_path: Path) -> None:
+    place = FolderPlace(tmp_path)
+    assert send(place, "r1", FIRST) == Sent(4, 0, 0, 4)
+    assert held(tmp_path) == manifest("r1", FIRST, tmp_path)
+    before = os.stat(tmp_path / "a/x.tsv")
+    assert send(place, "r1", FIRST) == Sent(0, 4, 0, 0)
+    assert send(place, "r2", SECOND) == Sent(3, 1, 1, 4)
+    assert held(tmp_path) == manifest("r2", SECOND, tmp_path)
+    assert os.stat(tmp_path / "a/x.tsv").st_ino == before.st_ino
+    assert not (tmp_path / "b").exists()
+
+
+def test_what_others_keep_there_stays(tmp_path: Path) -> None:
+    for name in ("CNAME", "a/notes.txt", "b/keep", ".nojekyll"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"mine")
+    place = FolderPlace(tmp_path)
+    send(place, "r1", FIRST)
+    send(place, "r2", SECOND)
+    for name in ("CNAME", "a/notes.txt", "b/keep", ".nojekyll"):
+        assert (tmp_path / name).read_bytes() == b"mine"
+
+
+def test_a_file_of_ours_that_somebody_changed_is_put_back(tmp_path: Path) -> None:
+    place = FolderPlace(tmp_path)
+    send(place, "r1", FIRST)
+    (tmp_path / "a/x.tsv").write_bytes(b"?")
+    (tmp_path / "a/y.tsv").unlink()
+    assert send(place, "r1", FIRST).written == 3
+    assert held(tmp_path) == manifest("r1", FIRST, tmp_path)
+
+
+class Killed(Exception):
+    """Instead of a kill."""
+
+
+class Dying(FolderPlace):
+    """Dies before its n-th change."""
+
+    def __init__(self, root: Path, changes: int) -> None:
+        super().__init__(root)
+        self.left = changes
+
+    def _live(self) -> None:
+        if not self.left:
+            raise Killed
+        self.left -= 1
+
+    def put(self, name: str, content: bytes) -> None:
+        self._live()
+        super().put(name, content)
+
+    def remove(self, name: str) -> None:
+        self._live()
+        super().remove(name)
+
+
+@pytest.mark.parametrize("following", [("r1", FIRST), ("r2", SECOND)], ids=["back", "on"])
+def test_killed_anywhere_the_next_time_puts_it_right(tmp_path: Path, following: tuple[str, dict[str, bytes]]) -> None:
+    """Also where the next release is the one before: a file that was written already is not taken for the old one."""
+    for changes in range(6):
+        folder = tmp_path / str(changes)
+        folder.mkdir()
+        send(FolderPlace(folder), "r1", FIRST)
+        with pytest.raises(Killed):
+            send(Dying(folder, changes), "r2", SECOND)
+        send(FolderPlace(folder), *following)
+        assert held(folder) == manifest(*following, folder)
+
+
+def test_readers_find_the_first_page_last(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    class Watched(FolderPlace):
+        def put(self, name: str, content: bytes) -> None:
+            order.append(name)
+            super().put(name, content)
+
+        def remove(self, name: str) -> None:
+            order.append(f"-{name}")
+            super().remove(name)
+
+    send(Watched(tmp_path), "r1", FIRST)
+    assert order[0] == order[-1] == "release.json"
+    assert order[-2] == "index.html"
+    order.clear()
+    send(Watched(tmp_path), "r2", SECOND)
+    assert order[-3:] == ["index.html", "-b/%61z.tsv", "release.json"]
+
+
+def test_links_do_not_lead_out(tmp_path: Path) -> None:
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    outside.mkdir()
+    inside.mkdir()
+    (outside / "x.tsv").write_bytes(b"theirs")
+    (inside / "a").symlink_to(outside)
+    with pytest.raises(StoreError, match="leads out of it"):
+        send(FolderPlace(inside), "r1", FIRST)
+    assert held(outside) == {"x.tsv": b"theirs"}
+    (inside / "a").unlink()
+    (inside / "index.html").symlink_to(outside / "x.tsv")
+    send(FolderPlace(inside), "r1", FIRST)
+    assert (outside / "x.tsv").read_bytes() == b"theirs"
+    assert (inside / "index.html").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize(
+    "listed", [b"", b"{", b"[]", b"7", b'{"files": 3}', b'{"files": {"../../x": "", "/etc/x": "", "a//b": ""}}']
+)
+def test_a_manifest_of_somebody_else_removes_nothing(tmp_path: Path, listed: bytes) -> None:
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    (tmp_path / "x").write_bytes(b"theirs")
+    (folder / "release.json").write_bytes(listed)
+    send(FolderPlace(folder), "r1", FIRST)
+    assert held(folder) == manifest("r1", FIRST, folder)
+    assert (tmp_path / "x").read_bytes() == b"theirs"
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"S3LOGX_PUBLISH_TO: .* cannot be written"):
+        send(FolderPlace(tmp_path / "file"), "r1", FIRST)
+
+
+def test_files_can_be_read_by_the_web_server(tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        send(FolderPlace(tmp_path / "new"), "r1", FIRST)
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(os.stat(tmp_path / "new/index.html").st_mode) == 0o644
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A work tree with a commit and a remote, away from the settings of whoever runs this."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "GIT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(tmp_path / "remote")], check=True)
+    folder = tmp_path / "tree"
+    subprocess.run(["git", "init", "--quiet", "--initial-branch=main", str(folder)], check=True)
+    (folder / "README").write_text("theirs")
+    git(folder, "add", "README")
+    git(folder, "-c", "user.name=Owner", "-c", "user.email=owner@example.org", "commit", "--quiet", "-m", "First")
+    git(folder, "remote", "add", "origin", str(tmp_path / "remote"))
+    git(folder, "push", "--quiet", "--set-upstream", "origin", "main")
+    return folder
+
+
+def messages(folder: Path) -> list[str]:
+    return git(folder, "log", "--format=%s").split("\n")
+
+
+def test_one_commit_per_release(tree: Path) -> None:
+    place: Place = GitPlace(tree, push=False)
+    assert work_tree(tree)
+    for _ in range(2):
+        send(place, "r1", FIRST)
+        assert messages(tree) == ["Release r1", "First"]
+    send(place, "r2", SECOND)
+    assert messages(tree) == ["Release r2", "Release r1", "First"]
+    assert set(git(tree, "ls-tree", "-r", "--name-only", "HEAD").split("\n")) == {*SECOND, "README", "release.json"}
+    assert git(tree, "status", "--porcelain") == ""
+    assert git(tree, "log", "-1", "--format=%an") == "s3logx"
+
+
+def test_what_the_owner_has_under_way_is_left_as_it_is(tree: Path) -> None:
+    (tree / "README").write_text("changed")
+    (tree / "staged.txt").write_text("staged")
+    (tree / "loose.txt").write_text("loose")
+    (tree / ".gitignore").write_text("*.tsv\n")
+    git(tree, "add", "staged.txt")
+    git(tree, "config", "user.name", "Owner")
+    git(tree, "config", "user.email", "owner@example.org")
+    send(GitPlace(tree, push=False), "r1", FIRST)
+    assert set(git(tree, "show", "--name-only", "--format=", "HEAD").split("\n")) == {*FIRST, "release.json"}
+    assert git(tree, "log", "-1", "--format=%an") == "Owner"
+    status = git(tree, "status", "--porcelain").split("\n")
+    assert set(status) == {"M README", "A  staged.txt", "?? loose.txt", "?? .gitignore"}
+
+
+def test_a_folder_in_a_work_tree_and_one_without_commits(tree: Path, tmp_path: Path) -> None:
+    (tree / "docs").mkdir()
+    send(GitPlace(tree / "docs", push=False), "r1", FIRST)
+    assert "docs/index.html" in git(tree, "ls-tree", "-r", "--name-only", "HEAD")
+    empty = tmp_path / "empty"
+    subprocess.run(["git", "init", "--quiet", str(empty)], check=True)
+    send(GitPlace(empty, push=False), "r1", FIRST)
+    assert messages(empty) == ["Release r1"]
+    assert not work_tree(tmp_path)
+
+
+def test_a_push_that_failed_is_made_up_for(tree: Path, tmp_path: Path) -> None:
+    remote = tmp_path / "remote"
+    place = GitPlace(tree, push=True)
+    send(place, "r1", FIRST)
+    assert messages(remote) == ["Release r1", "First"]
+    remote.rename(tmp_path / "away")
+    with pytest.raises(StoreUnavailable, match="git push") as failure:
+        send(place, "r2", SECOND)
+    assert str(remote) not in str(failure.value), "an address can hold a token"
+    (tmp_path / "away").rename(remote)
+    assert send(place, "r2", SECOND).written == 0
+    assert messages(remote) == ["Release r2", "Release r1", "First"]
+
+
+def test_a_commit_that_git_refuses_is_told(tree: Path) -> None:
+    hook = tree / ".git/hooks/pre-commit"
+    hook.write_text("#!/bin/sh\necho secret >&2\nexit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(StoreError, match="`git commit` failed") as failure:
+        send(GitPlace(tree, push=False), "r1", FIRST)
+    assert "secret" not in str(failure.value)
+    hook.unlink()
+    send(GitPlace(tree, push=False), "r1", FIRST)
+    assert messages(tree) == ["Release r1", "First"]

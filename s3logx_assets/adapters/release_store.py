@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Protocol
 
 from s3logx_assets.adapters.local_files import locked, make_folder, sync_folder
+from s3logx_assets.core.concurrency import mapped
 from s3logx_assets.core.errors import StoreError
 
 _TEMPORARY = ".writing-"
+_AT_ONCE = 8  # thousands of files, each waiting for the disk
 
 
 class ReleaseStore(Protocol):
@@ -106,13 +108,8 @@ class LocalReleaseStore:
     def _write(self, release: Path, files: Mapping[str, bytes]) -> None:
         temporary = release.parent / f"{_TEMPORARY}{release.name}.{os.urandom(8).hex()}"
         try:
-            for name, content in files.items():
-                path = temporary / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with open(path, "xb") as stream:
-                    stream.write(content)
-                    stream.flush()
-                    os.fsync(stream.fileno())
+            for _ in mapped(lambda name: self._write_file(temporary / name, files[name]), files, _AT_ONCE):
+                pass
             for folder, _, _ in os.walk(temporary):
                 sync_folder(Path(folder))
             temporary.rename(release)
@@ -120,6 +117,14 @@ class LocalReleaseStore:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+    @staticmethod
+    def _write_file(path: Path, content: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
 
     def _switch(self, release_id: str) -> None:
         link = self.root / f"{_TEMPORARY}latest.{os.urandom(8).hex()}"

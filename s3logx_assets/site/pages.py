@@ -85,6 +85,8 @@ class Site:
             if attribution.url and not attribution.url.startswith("https://"):
                 raise ValueError("the link of an attribution starts with https://")
         self._facts = facts
+        below = facts.threshold
+        self._below = Markup(f'<span class="masked" title="fewer than {below}">&lt;{below}</span>')
         # The templates are read from the package; nothing of a release is ever a template.
         self._env = Environment(
             loader=PackageLoader("s3logx_assets.site"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -92,7 +94,8 @@ class Site:
         )  # fmt: skip
         self._env.filters |= {
             "size": bytes_text, "number": number, "day": day_text, "count": self._count, "period": period_text,
-            "name": display_name, "href": href,
+            "name": display_name, "href": href, "masked": self._masked, "cell": self._cell,
+            "size_cell": size_cell, "row": self._row,
         }  # fmt: skip
         self._env.globals |= {
             "facts": facts, "measures": _MEASURES, "archive_scope": ARCHIVE, "unassociated": UNASSOCIATED,
@@ -132,7 +135,7 @@ class Site:
     def _scope_page(self, template: str, report: ScopeReport, root: str, json_ld: str, **more: object) -> bytes:
         return self._render(
             template, root=root, report=report, views=self._views(report), usual=usual_unit(report.first, report.last),
-            dots=self._dots(report.places), json_ld=Markup(json_ld), **more,  # noqa: S704 escaped where it was made
+            dots=self._dots(report.places), json_ld=Markup(json_ld), **more,
         )  # fmt: skip
 
     def _views(self, report: ScopeReport) -> list[View]:
@@ -162,6 +165,27 @@ class Site:
         if isinstance(count, int):
             return number(count)
         return f"<{self._facts.threshold}"
+
+    # A release has a million cells, all of figures: they are written here, since templates take several times as long.
+
+    def _masked(self, count: int | str | None) -> Markup:
+        """A published count; one below the threshold looks like what it is."""
+        if isinstance(count, int):
+            return Markup(f"{count:,}")
+        return self._below
+
+    def _cell(self, count: int | str | None) -> Markup:
+        """A cell with a count. Without a figure it sorts just below the threshold."""
+        value = count if isinstance(count, int) else self._facts.threshold - 1
+        return Markup(f'<td data-v="{value}">{self._masked(count)}</td>')
+
+    def _row(self, period: Period, unit: str) -> Markup:
+        """The row of a period in the table beside its chart."""
+        return Markup(
+            f'<tr data-i="{period.place}"><th scope="row">{period_text(period.start, unit)}</th>'
+            f"<td>{bytes_text(period.bytes_sent)}</td><td>{self._masked(period.requests)}</td>"
+            f"<td>{self._masked(period.downloads)}</td></tr>"
+        )
 
     def _render(self, template: str, **values: object) -> bytes:
         return self._env.get_template(template).render(values).encode()
@@ -202,6 +226,15 @@ def sentence(report: ScopeReport) -> str:
 
 def _about(count: int | str) -> str:
     return f"about {number(count)}" if isinstance(count, int) else f"fewer than {count.removeprefix('<')}"
+
+
+def size_cell(size: int, largest: int) -> Markup:
+    """A cell with bytes, and a bar for their share of the largest."""
+    share = 100 * size / largest if largest else 0
+    return Markup(
+        f'<td class="size" data-v="{size}"><span class="share" style="--share:{share:.2f}%"></span>'
+        f'<span title="{size:,} bytes">{bytes_text(size)}</span></td>'
+    )
 
 
 def number(count: int) -> str:

@@ -11,12 +11,13 @@ from s3logx_tests.bench.data import BenchData
 from s3logx_tests.bench.measure import ROOT
 from s3logx_tests.bench.measurements import MEASUREMENTS, Bench, Measured
 from s3logx_tests.bench.regions import regions
+from s3logx_tests.bench.report import report
 from s3logx_tests.bench.results import Machine, as_markdown, write
 from s3logx_tests.bench.summaries import summaries
 
 _BUILD = ROOT / "build"
 _PEERS = ("polars", "duckdb", "chdb", "pytricia", "maxminddb")
-_MEASUREMENTS = {**MEASUREMENTS, "s3": s3, "regions": regions, "summaries": summaries}
+_MEASUREMENTS = {**MEASUREMENTS, "s3": s3, "regions": regions, "summaries": summaries, "report": report}
 
 
 def main(arguments: Sequence[str]) -> int:

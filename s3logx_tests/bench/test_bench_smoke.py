@@ -8,6 +8,7 @@ from s3logx_tests.bench.data import BenchData
 from s3logx_tests.bench.extraction import extract
 from s3logx_tests.bench.measure import Contestant, Outcome, Round, Sample, middle, ratio, run_rounds
 from s3logx_tests.bench.measurements import agree
+from s3logx_tests.bench.report import release
 
 _CAT = "s3logx_tests.bench.peers:cat_wc"
 
@@ -72,3 +73,11 @@ def test_a_contestant_that_fails_is_an_error(data: BenchData, tmp_path: Path) ->
 def test_rows_that_differ_are_an_error() -> None:
     with pytest.raises(AssertionError, match="them has 6 rows, us has 7"):
         agree({"us": _sample(1.0), "them": _sample(1.0, Outcome(6))})
+
+
+def test_the_release_of_many_datasets_is_whole(tmp_path: Path) -> None:
+    """What `make bench` measures: every file of a small one is there, and nothing in it is held back."""
+    (tmp_path / "datasets.json").write_text("3")
+    outcome = release(tmp_path, tmp_path)()()
+    assert outcome.rows == 3 * 11 + 20
+    assert 0 < outcome.extra["page_bytes"] < outcome.extra["overview_bytes"] < 1_000_000

@@ -21,7 +21,7 @@ export S3LOGX_FIRST_DATE := 2025-03-01
 SAMPLE := sample
 endif
 
-.PHONY: help setup sample run ui check format test story bench fuzz wheel lock clean
+.PHONY: help setup sample run ui check format test pictures story bench fuzz wheel lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,7 +32,7 @@ $(READY): requirements-dev.lock pyproject.toml deploy/local/bootstrap.sh deploy/
 	deploy/local/bootstrap.sh $(VENV)
 	@touch $@
 
-# Only what looks at pages needs a browser: the tests.
+# Only what looks at pages needs a browser.
 $(BROWSER): $(READY) deploy/local/browser.sh
 	deploy/local/browser.sh
 	@touch $@
@@ -57,6 +57,11 @@ format: $(READY) ## put the code in shape
 
 test: $(READY) $(BROWSER) ## the tests, a few minutes
 	$(BIN)/pytest
+
+pictures: $(READY) $(BROWSER) ## the README's pictures, of the report and the Dagster UI over sample data
+	$(BIN)/pytest s3logx_tests/browser
+	mkdir -p docs/pictures
+	cp build/pictures/readme-*.png build/pictures/ui-graph.png build/pictures/ui-totals-map-dark.png docs/pictures/
 
 story: $(READY) ## the whole story with a real daemon and S3 server, some minutes
 	$(BIN)/pytest -m story s3logx_tests

@@ -102,6 +102,20 @@ def test_every_page_is_sound_everywhere(
     assert len(found.page.query_selector_all(".map circle")) > 20
 
 
+@pytest.mark.parametrize(
+    ("screen", "scheme", "part"), [(DESKTOP, "light", "h1"), (DESKTOP, "light", "#map"), (PHONE, "dark", "h1")]
+)
+def test_the_first_sight_is_a_picture_for_the_readme(
+    visit: Visits, site: str, screen: Screen, scheme: str, part: str
+) -> None:
+    found = visit(screen=screen, scheme=scheme)
+    found.page.goto(f"{site}/index.html" + (part if part.startswith("#") else ""))
+    assert found.page.locator(part).is_visible()
+    place = {"h1": "top", "#map": "map"}[part]
+    picture = found.picture(f"readme-report-{place}-{'phone' if screen is PHONE else 'desktop'}")
+    assert picture.stat().st_size < 400_000
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_opened_as_a_file_is_the_same(visit: Visits, release: Path, dataset: str, page: str) -> None:
     found = visit()

@@ -18,6 +18,8 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 ifndef S3LOGX_LOGS
 export S3LOGX_LOGS := $(DATA)/sample_logs
 export S3LOGX_FIRST_DATE := 2025-03-01
+# Nothing new comes to the samples, so nothing is overdue.
+export S3LOGX_FRESH_DAYS := 0
 SAMPLE := sample
 endif
 

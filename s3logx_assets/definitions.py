@@ -12,20 +12,22 @@ extracted_logs -> ip_indexes -> ip_regions -> region_coordinates
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import dagster as dg
 
 from s3logx_assets.assets.addresses import IP_INDEXES_ASSET, IP_REGIONS_ASSET, REGION_COORDINATES_ASSET
 from s3logx_assets.assets.daily import build_daily_assets
 from s3logx_assets.assets.extract import EXTRACTED_LOGS
-from s3logx_assets.assets.inventory import build_inventory_asset
-from s3logx_assets.assets.publish import publication
+from s3logx_assets.assets.inventory import build_inventory_asset, make_snapshot
+from s3logx_assets.assets.publish import build_release, publication
 from s3logx_assets.assets.share import build_share
 from s3logx_assets.assets.statistics import build_statistics
-from s3logx_assets.assets.summaries import build_scope_assets, update_scopes
+from s3logx_assets.assets.summaries import build_scope_assets, make_scopes, update_scopes
 from s3logx_assets.assets.usage import DAILY_USAGE_ASSET
 from s3logx_assets.automation import build_automation
+from s3logx_assets.code_references import code_references
+from s3logx_assets.freshness import freshness_policy
 from s3logx_assets.partitions import backfill_policy, log_dates
 from s3logx_assets.resources import build_resources
 from s3logx_assets.settings import Settings
@@ -40,6 +42,16 @@ DAILY_ASSETS = (EXTRACTED_LOGS, IP_INDEXES_ASSET, IP_REGIONS_ASSET, REGION_COORD
 OWNERS = ["team:archive-data"]
 # Shared by all runs that ask services on the network. How many at a time is the instance's setting.
 POOL = "geolocation"
+# What makes each asset, for whoever wants to read it.
+CODE: dict[str, Callable[..., object]] = {
+    "log_inventory": make_snapshot,
+    **{asset.spec.key.to_user_string(): asset.code for asset in DAILY_ASSETS},
+    "summaries": make_scopes,
+    "totals": make_scopes,
+    "publication": build_release,
+    "shared_release": build_share,
+    "statistics": build_statistics,
+}
 _DATES = "All daily assets of a date or more; what `dagster job backfill` takes."
 
 
@@ -54,8 +66,17 @@ def build_defs(settings: Settings, overrides: Mapping[str, object] | None = None
     if settings.publish_to is not None:
         assets.append(build_share())
     sensors, schedules = build_automation(settings, daily)
+
+    def described(spec: dg.AssetSpec) -> dg.AssetSpec:
+        name = spec.key.to_user_string()
+        return spec.replace_attributes(
+            owners=OWNERS,
+            freshness_policy=freshness_policy(name, settings.fresh_days),
+            metadata={**spec.metadata, **code_references(CODE[name], name, settings.source_url)},
+        )
+
     return dg.Definitions(
-        assets=[asset.map_asset_specs(lambda spec: spec.replace_attributes(owners=OWNERS)) for asset in assets],
+        assets=[asset.map_asset_specs(described) for asset in assets],
         jobs=[update_scopes, dg.define_asset_job("daily_dates", [*daily.keys], description=_DATES)],
         sensors=sensors,
         schedules=schedules,

@@ -28,6 +28,7 @@ T = TypeVar("T")
 _OWN_NAMES = {"home": "DAGSTER_HOME", "ipinfo_key": "IPINFO_API_KEY", "opencage_key": "OPENCAGE_API_KEY"}
 _INVENTORY = "the folder of an S3 Inventory's snapshots: a path, or s3://bucket/prefix/source-bucket/configuration"
 _PUBLISH_TO = "the path of a folder or of a git work tree, or s3://bucket/prefix"
+_SOURCE = "the web address below which the sources are read, such as https://git.example.org/archive/s3logx/blob/main"
 _SECRETS = ("key", "new_key", "excluded_ips", "ipinfo_key", "opencage_key")
 
 
@@ -71,6 +72,8 @@ class Settings:
     licence: str | None = None
     publish_to: Location | None = None
     publish_push: bool = False
+    fresh_days: int = 3
+    source_url: str | None = None
 
     @staticmethod
     def read(environment: Mapping[str, str] | None = None) -> "Settings":
@@ -114,6 +117,8 @@ class Settings:
             licence=_parse(env, "S3LOGX_LICENCE", "an SPDX licence identifier, such as CC0-1.0", _spdx),
             publish_to=_parse(env, "S3LOGX_PUBLISH_TO", _PUBLISH_TO, parse_location),
             publish_push=_switch(env, "S3LOGX_PUBLISH_PUSH", False),
+            fresh_days=_count(env, "S3LOGX_FRESH_DAYS", 3),
+            source_url=_parse(env, "S3LOGX_SOURCE_URL", _SOURCE, _web_address),
         )
         if isinstance(settings.store, S3Location) and settings.key is None:
             raise SettingsError(

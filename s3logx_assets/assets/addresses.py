@@ -18,8 +18,9 @@ from s3logx_assets.assets.daily import CheckOutcome, DailyAsset, Made, Tools, in
 from s3logx_assets.core.addresses import from_column
 from s3logx_assets.core.regions import UNDETERMINED
 from s3logx_assets.core.requesters import by_label, clouds, count_distinct, countries
-from s3logx_assets.core.schemas import IP_INDEXES, IP_REGIONS
-from s3logx_assets.metadata import markdown_table
+from s3logx_assets.core.schemas import IP_INDEXES, IP_REGIONS, REGION_COORDINATES
+from s3logx_assets.metadata import column_schema, markdown_table
+from s3logx_assets.pictures import region_map
 
 _SHOWN = 10
 
@@ -33,7 +34,12 @@ def _ip_indexes(tools: Tools, day: date) -> Made:
     indexes, networks = tools.sealer.unpack_index(blocks)
     table = pa.table([pa.array(indexes), pa.array(networks), values, counts], schema=IP_INDEXES)
     table = table.take(pa.array(np.argsort(indexes)))
-    metadata = {"requesters": table.num_rows, "networks": count_distinct(networks), **_newcomers(tools, day, table)}
+    seen = {"requesters": table.num_rows, "networks": count_distinct(networks), **_newcomers(tools, day, table)}
+    short = (
+        f"{seen['requesters']:,} requesters in {seen['networks']:,} networks, {seen['new_requesters']:,} of them not seen on "
+        f"the {seen['earlier_dates']:,} earlier dates"
+    )
+    metadata = {"in_short": short, **seen}
     made = store_table(tools, "ip_indexes", day, table, inputs, metadata)
     tools.history.put(day, table["ip_index"].to_numpy())
     return made
@@ -54,7 +60,12 @@ def _ip_regions(tools: Tools, day: date) -> Made:
     table = pa.table(columns, schema=IP_REGIONS)
     source = tools.geolocator.data_version
     undetermined = pc.sum(pc.equal(table["region"], UNDETERMINED), min_count=0).as_py()
-    metadata = {"source": source, "undetermined": undetermined, **_where_from(table, indexes)}
+    found_in = _where_from(table, indexes)
+    short = (
+        f"{table.num_rows:,} requesters in {found_in['regions']:,} regions of {found_in['countries']:,} countries and in "
+        f"{found_in['clouds']:,} clouds; {undetermined:,} undetermined"
+    )
+    metadata = {"in_short": short, "source": source, "undetermined": undetermined, **found_in}
     facts: dict[str, Any] = {"undetermined": undetermined}
     if tools.rules.settings.asks_services:  # for automation's ask_again
         facts["asked_on"] = datetime.now(UTC).date().isoformat()
@@ -68,12 +79,15 @@ def _where_from(regions: pa.Table, indexes: pa.Table) -> dict[str, Any]:
     labels = {"regions": region, "clouds": clouds(region, method), "countries": countries(region, method)}
     networks, requests = (indexes[name].to_numpy() for name in ("network_index", "request_count"))
     metadata: dict[str, Any] = {}
-    for name, counted in by_label(labels, networks, requests).items():
+    counts = by_label(labels, networks, requests)
+    for name, counted in counts.items():
         rows = zip(*(each.to_pylist() for each in counted.slice(0, _SHOWN).columns), strict=True)
         metadata[name] = counted.num_rows
         if counted.num_rows:
             metadata[f"top_{name}"] = dg.MetadataValue.md(markdown_table(counted.column_names, rows))
-    return metadata
+    of_region = counts["regions"]
+    labelled, requesters = (of_region[name].to_pylist() for name in ("label", "requesters"))
+    return {**metadata, **region_map("requesters_map", labelled, requesters, "Requesters")}
 
 
 def _region_coordinates(tools: Tools, day: date) -> Made:
@@ -82,7 +96,11 @@ def _region_coordinates(tools: Tools, day: date) -> Made:
     labels = sorted(regions.unique().to_pylist())
     table = tools.geolocator.coordinates(labels)
     attribution = ", ".join(item.name for item in tools.geolocator.attribution)
-    metadata: dict[str, object] = {"without_coordinates": len(labels) - table.num_rows, "attribution": attribution}
+    metadata: dict[str, object] = {
+        "in_short": f"{table.num_rows:,} of {len(labels):,} region labels have a place on the map",
+        "without_coordinates": len(labels) - table.num_rows,
+        "attribution": attribution,
+    }
     made = store_table(tools, "region_coordinates", day, table, inputs, metadata)
     return replace(made, checks=_check_coordinates(tools, day))
 
@@ -97,6 +115,7 @@ IP_INDEXES_ASSET = DailyAsset(
         deps=["extracted_logs"],
         group_name="addresses",
         kinds={"python", "parquet"},
+        metadata=column_schema(IP_INDEXES),
         description="Each distinct requester of a log date: pseudonymous index, network index, sealed address.",
     ),
     make=_ip_indexes,
@@ -107,6 +126,7 @@ IP_REGIONS_ASSET = DailyAsset(
         deps=["ip_indexes"],
         group_name="addresses",
         kinds={"python", "parquet"},
+        metadata=column_schema(IP_REGIONS),
         description="Each distinct requester's region label, and how it was found.",
     ),
     make=_ip_regions,
@@ -117,6 +137,7 @@ REGION_COORDINATES_ASSET = DailyAsset(
         deps=["ip_regions"],
         group_name="addresses",
         kinds={"python", "parquet"},
+        metadata=column_schema(REGION_COORDINATES),
         description="Latitude and longitude of each region label of a log date.",
     ),
     make=_region_coordinates,

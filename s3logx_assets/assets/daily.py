@@ -98,6 +98,13 @@ class DailyAsset:
     stream: Callable[[Tools, Sequence[date]], Iterator[tuple[date, Made | S3logxError]]] | None = None
     check: Callable[[Tools, date], tuple[CheckOutcome, ...]] | None = None
 
+    @property
+    def code(self) -> Callable[..., object]:
+        """The function that makes it."""
+        code = self.make or self.stream
+        assert code is not None, "an asset is made in one of the two ways"
+        return code
+
 
 def requesters_of(store: TableStore, day: date) -> Indexes:
     """The indexes of a date's requesters, ascending; nobody where the table is absent or damaged."""
@@ -163,7 +170,7 @@ def store_table(
     version = table_digest(table)
     record = {**(facts or {}), "data_version": version, "inputs": dict(inputs)}
     tools.private_store.write(asset, partition(day), table, record, sections)
-    return Made(version, {**table_metadata(table, tools.private_store.uri(asset, partition(day))), **metadata})
+    return Made(version, {**metadata, **table_metadata(table, tools.private_store.uri(asset, partition(day)))})
 
 
 def build_daily_assets(

@@ -15,7 +15,9 @@ from s3logx_assets.assets.daily import CheckOutcome, DailyAsset, Made, Tools
 from s3logx_assets.core import ledger as ledgers
 from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.errors import ConservationError, S3logxError, ShrinkError
-from s3logx_assets.metadata import markdown_table, table_metadata
+from s3logx_assets.core.schemas import EXTRACTED_LOGS as SCHEMA
+from s3logx_assets.metadata import column_schema, markdown_table, table_metadata
+from s3logx_assets.pictures import meter
 from s3logx_assets.resources import build_extractor
 
 KEY = "extracted_logs"
@@ -88,21 +90,38 @@ def _serialized(ledger: pa.Table) -> bytes:
 
 
 def _metadata(done: ExtractedDate, counts: dict[str, int], uri: str) -> dict[str, Any]:
+    files, records, extracted, duplicate = (counts[name] for name in ("files", "records", "extracted", "duplicate"))
+    skipped, rejected = _reasons(counts, "skipped_"), _reasons(counts, "rejected_")
+    left_out = {"skipped": sum(skipped.values()), "rejected": sum(rejected.values())}
     metadata: dict[str, Any] = {
+        "in_short": f"{files:,} log files with {records:,} records: {extracted:,} extracted, {left_out['skipped']:,} skipped, "
+        f"{left_out['rejected']:,} rejected, {duplicate:,} duplicates",
         **table_metadata(done.rows, uri),
         **{name: counts[name] for name in ("files", "bytes", "records", "extracted", "duplicate")},
-        "skipped": sum(count for name, count in counts.items() if name.startswith("skipped_")),
-        "rejected": sum(count for name, count in counts.items() if name.startswith("rejected_")),
+        **left_out,
+        "rejected_share": round(left_out["rejected"] / records, 6) if records else 0.0,
         "stray_files": done.listing.strays,
         "ignored_files": done.listing.ignored,
+        # Each reason by itself, so that Dagster plots it over the dates: a new one is a new form of records.
+        **{f"rejected_{reason}": count for reason, count in rejected.items()},
     }
-    reasons = {name: count for name, count in counts.items() if count and name.startswith(("skipped_", "rejected_"))}
-    if reasons:
-        metadata["reasons"] = dg.MetadataValue.md(markdown_table(("reason", "records"), reasons.items()))
+    for name, reasons in (("skipped_by_rule", skipped), ("rejected_by_reason", rejected)):
+        if reasons:
+            metadata[name] = dg.MetadataValue.md(_counted(reasons))
     if done.rejected:
         rows = [(name, record, reason) for name, record, reason in done.rejected[:_SHOWN]]
         metadata["first_rejected"] = dg.MetadataValue.md(markdown_table(("log file", "record", "reason"), rows))
     return metadata
+
+
+def _reasons(counts: dict[str, int], start: str) -> dict[str, int]:
+    found = {name.removeprefix(start): count for name, count in counts.items() if count and name.startswith(start)}
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+
+
+def _counted(reasons: dict[str, int]) -> str:
+    most = max(reasons.values())
+    return markdown_table(("reason", "records", ""), ((name, n, meter(n, most)) for name, n in reasons.items()))
 
 
 def _check(tools: Tools, day: date) -> tuple[CheckOutcome, ...]:
@@ -126,6 +145,7 @@ EXTRACTED_LOGS = DailyAsset(
         KEY,
         group_name="extract",
         kinds={"gawk", "parquet"},
+        metadata=column_schema(SCHEMA),
         description="One row per successful GET of a log date, addresses sealed, and the ledger of its log files.",
     ),
     stream=_stream,

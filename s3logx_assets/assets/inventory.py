@@ -20,10 +20,12 @@ from s3logx_assets.adapters.inventory_reader import Inventory
 from s3logx_assets.adapters.table_store import TableStore, partition
 from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
 from s3logx_assets.assets.extract import ledger_of
+from s3logx_assets.core.charts import bytes_text
 from s3logx_assets.core.digests import text_digest
 from s3logx_assets.core.inventory import DATES, LOG_ROWS, News, news_of, summary_of
-from s3logx_assets.metadata import table_metadata
+from s3logx_assets.metadata import column_schema, table_metadata
 from s3logx_assets.partitions import SNAPSHOT, SNAPSHOTS
+from s3logx_assets.pictures import chart, text_plot
 from s3logx_assets.resources import Keyring
 from s3logx_assets.retries import POLICY, told
 
@@ -139,6 +141,7 @@ def build_inventory_asset() -> dg.AssetsDefinition:
         partitions_def=SNAPSHOTS,
         group_name="sources",
         kinds={"s3", "parquet"},
+        metadata=column_schema(DATES),
         backfill_policy=dg.BackfillPolicy.multi_run(1),
         retry_policy=POLICY,
         description="The log objects that a snapshot of the S3 Inventory lists, clustered by log date.",
@@ -154,15 +157,19 @@ def build_inventory_asset() -> dg.AssetsDefinition:
             keyring.sealer(context.log.info)  # the store begins with its key's id, whichever table is the first
             dates, record = make_snapshot(private_store, inventory, snapshot)
         uri = private_store.uri(KEY, snapshot_partition(snapshot))
+        files, size = (sum(dates[name].to_pylist()) for name in ("files", "bytes"))
         metadata: dict[str, Any] = {
+            "in_short": f"{files:,} log files of {dates.num_rows:,} dates, {bytes_text(size)}",
             **table_metadata(dates, uri),
             "created": record["created"],
             "dates": dates.num_rows,
-            "files": sum(dates["files"].to_pylist()),
-            "bytes": sum(dates["bytes"].to_pylist()),
+            "files": files,
+            "bytes": size,
         }
         if dates.num_rows:
-            metadata |= {"first_date": str(dates["log_date"][0]), "last_date": str(dates["log_date"][-1])}
+            days, of_day = dates["log_date"], dates["files"].to_numpy()
+            metadata |= {"first_date": str(days[0]), "last_date": str(days[-1])}
+            metadata |= {"files_by_date": text_plot(days, of_day), **chart("files_chart", days, of_day, "Log files")}
         return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(record["data_version"]))
 
     return log_inventory

@@ -1,37 +1,35 @@
-"""What the Dagster UI shows of a scope: its days as a small plot, its top regions and assets, its totals. Kept small;
-what is stored, and how it is made, does not belong here."""
+"""What the Dagster UI shows of a scope: its days as a plot, its regions on a map, its top regions and assets, its totals.
+Exact figures, for operators. What is stored, and how it is made, does not belong here."""
 
 from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from s3logx_assets.core.schemas import SUMMARIES
+from s3logx_assets.core.charts import bytes_text
 from s3logx_assets.core.summaries import ScopeTables
-from s3logx_assets.metadata import column_schema, markdown_table, table_metadata
+from s3logx_assets.metadata import markdown_table, table_metadata
+from s3logx_assets.pictures import chart, region_map, text_plot
 
 _SHOWN = 5
-_BARS = "▁▂▃▄▅▆▇█"
-_WIDTH = 60
 
 
 def summary_metadata(parts: Sequence[ScopeTables], folder: str) -> dict[str, Any]:
     """Of a scope's summary, which is the sum of `parts` and lies in `folder`."""
-    metadata: dict[str, Any] = {
-        "dagster/column_schema": column_schema(SUMMARIES),
-        "dagster/uri": folder,
-        "files": len([part for part in parts if part.by_day.num_rows]),
-    }
+    metadata: dict[str, Any] = {"dagster/uri": folder, "files": len([part for part in parts if part.by_day.num_rows])}
     days = _added([part.by_day for part in parts])
     if days.num_rows:
         first, last = days["event_date"][0].as_py(), days["event_date"][-1].as_py()
-        metadata |= {"days": days.num_rows, "first_event_date": str(first), "last_event_date": str(last)}
-        metadata["requests_by_day"] = dg.MetadataValue.md(plot(days, "request_count"))
+        requests, sent = (days[name].to_numpy() for name in ("request_count", "bytes_sent"))
+        short = f"{requests.sum():,} requests and {bytes_text(int(sent.sum()))} on {days.num_rows:,} days, {first} to {last}"
+        metadata = {"in_short": short, **metadata, "days": days.num_rows}
+        metadata |= {"first_event_date": str(first), "last_event_date": str(last)}
+        metadata["requests_by_day"] = text_plot(days["event_date"], requests)
+        metadata |= chart("requests_chart", days["event_date"], requests, "Requests")
+        metadata |= chart("bytes_chart", days["event_date"], sent, "Bytes sent", size=True)
     for name, key in (("by_region", "region"), ("by_asset", "asset_path")):
         table = _added([getattr(part, name) for part in parts])
         metadata[f"distinct_{key}s"] = table.num_rows
@@ -40,29 +38,22 @@ def summary_metadata(parts: Sequence[ScopeTables], folder: str) -> dict[str, Any
     return metadata
 
 
-def totals_metadata(table: pa.Table, uri: str) -> dict[str, Any]:
-    """Of a scope's totals: every figure by its name."""
+def totals_metadata(table: pa.Table, parts: Sequence[ScopeTables], uri: str) -> dict[str, Any]:
+    """Of a scope's totals: every figure by its name, and on a map where the requests came from, if the `parts` of its summary
+    are at hand."""
     (row,) = table.to_pylist()
+    short = (
+        f"{row['total_request_count']:,} requests and {bytes_text(row['total_bytes_sent'])} by {row['requester_count']:,} "
+        f"requesters in {row['country_count']:,} countries"
+    )
     figures = {name: str(value) if isinstance(value, date) else value for name, value in row.items()}
-    return {**table_metadata(table, uri), **{name: value for name, value in figures.items() if value is not None}}
-
-
-def plot(by_day: pa.Table, column: str) -> str:
-    """Markdown: a bar for each day from the first to the last, or for as many days together as keep it narrow.
-    `by_day`: schema BY_DAY, not empty."""
-    day = by_day["event_date"].cast(pa.int32()).to_numpy().astype(np.int64)
-    days_per_bar = -(-int(day[-1] - day[0] + 1) // _WIDTH)
-    sums = np.zeros((day[-1] - day[0]) // days_per_bar + 1, np.int64)
-    np.add.at(sums, (day - day[0]) // days_per_bar, by_day[column].to_numpy())
-    first, last = by_day["event_date"][0].as_py(), by_day["event_date"][-1].as_py()
-    unit = "day" if days_per_bar == 1 else f"{days_per_bar} days"
-    return f"`{_bars(sums)}`\n\n{first} to {last}, one bar per {unit}, the highest {sums.max()}"
-
-
-def _bars(sums: NDArray[np.int64]) -> str:
-    highest = max(int(sums.max()), 1)
-    heights: list[int] = (-(-sums * (len(_BARS) - 1) // highest)).tolist()
-    return "".join(_BARS[height] for height in heights)
+    known = {name: value for name, value in figures.items() if value is not None}
+    metadata = {"in_short": short, **table_metadata(table, uri), **known}
+    regions = _added([part.by_region for part in parts]) if parts else None
+    if regions is None:
+        return metadata
+    labels, requests = (regions[name].to_pylist() for name in ("region", "request_count"))
+    return {**metadata, **region_map("requests_map", labels, requests, "Requests")}
 
 
 def _added(tables: Sequence[pa.Table]) -> pa.Table:

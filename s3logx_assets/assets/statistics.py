@@ -11,22 +11,25 @@ from itertools import islice
 from typing import Any
 
 import dagster as dg
+import numpy as np
+import pyarrow as pa
 
 from s3logx_assets.adapters.log_store import LogStore
 from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
 from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
 from s3logx_assets.assets.inventory import compared, dates_of, newest_stored, rows_of
 from s3logx_assets.core.address_classes import all_missing, classes_of, count_classes
+from s3logx_assets.core.charts import bytes_text
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.core.ledger import LogObject
 from s3logx_assets.core.locations import S3Location
 from s3logx_assets.metadata import markdown_table
+from s3logx_assets.pictures import Entry, chart, share_chart, text_bars, text_plot
 from s3logx_assets.resources import Rules
 from s3logx_assets.retries import POLICY, told
 
 KEY = "statistics"
 COMPLETION, PRESENCE = "completion", "listed_files_exist"
-_BARS = "▁▂▃▄▅▆▇█"
 _SAMPLE = 100
 _SHOWN = 10
 _MONTHS = 60
@@ -43,7 +46,25 @@ class Completion:
     changed: int = 0
     vanished: int = 0
     dates_behind: list[date] = field(default_factory=list)
-    months: dict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))  # extracted, listed
+    dates: list[tuple[date, int, int]] = field(default_factory=list)  # files extracted, files listed
+
+    @property
+    def months(self) -> dict[str, list[int]]:
+        """Files extracted and listed of each month."""
+        found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        for day, extracted, listed in self.dates:
+            month = found[f"{day:%Y-%m}"]
+            month[0] += extracted
+            month[1] += listed
+        return dict(found)
+
+    def chart(self) -> Entry:
+        """The share that is extracted, over time."""
+        if not self.dates:
+            return {}
+        days, extracted, listed = zip(*self.dates, strict=True)
+        counts = (np.array(extracted), np.array(listed))
+        return share_chart("completeness_chart", pa.array(days), *counts, "Listed log files that are extracted")
 
     @property
     def share(self) -> float:
@@ -51,20 +72,30 @@ class Completion:
         return 1 - (self.new + self.changed) / self.files if self.files else 1.0
 
 
-def extracted_figures(store: TableStore) -> dict[str, int]:
-    """Dates, files, bytes, lines and rows of all that is extracted."""
+def extracted_figures(store: TableStore) -> dict[str, Any]:
+    """Dates, files, bytes, lines and rows of all that is extracted, and the files over the dates, in which a gap shows."""
     days = store.partitions(EXTRACTED_LOGS, LOG_DATE)
-    records = [record for _, record in store.records(EXTRACTED_LOGS, map(partition, days)) if record is not None]
+    found = zip(days, store.records(EXTRACTED_LOGS, map(partition, days)), strict=True)
+    counts = {date.fromisoformat(day): record["counts"] for day, (_, record) in found if record is not None}
     sums = {
-        name: sum(record["counts"][name] for record in records) for name in ("files", "bytes", "records", "extracted")
+        name: sum(of_day[name] for of_day in counts.values()) for name in ("files", "bytes", "records", "extracted")
     }
-    return {
-        "extracted_dates": len(records),
+    figures: dict[str, Any] = {
+        "in_short": f"{sums['files']:,} log files of {len(counts):,} dates, {bytes_text(sums['bytes'])}, with "
+        f"{sums['records']:,} records, of which {sums['extracted']:,} are extracted",
+        "extracted_dates": len(counts),
         "extracted_files": sums["files"],
         "extracted_bytes": sums["bytes"],
         "records": sums["records"],
         "rows": sums["extracted"],
     }
+    if counts:
+        dates, files = pa.array(counts, pa.date32()), np.array([of_day["files"] for of_day in counts.values()])
+        figures |= {
+            "files_by_date": text_plot(dates, files),
+            **chart("files_chart", dates, files, "Log files extracted"),
+        }
+    return figures
 
 
 def address_figures(store: TableStore) -> dict[str, int]:
@@ -96,9 +127,7 @@ def completion_of(store: TableStore, first: date, with_etags: bool) -> Completio
         found.vanished += news.vanished
         if news.new or news.changed:
             found.dates_behind.append(row["log_date"])
-        month = found.months[f"{row['log_date']:%Y-%m}"]
-        month[0] += row["files"] - news.new - news.changed
-        month[1] += row["files"]
+        found.dates.append((row["log_date"], row["files"] - news.new - news.changed, row["files"]))
     return found
 
 
@@ -121,14 +150,10 @@ def plot(months: Mapping[str, Sequence[int]]) -> str:
     """Markdown: for each of the last months two bars, the files that are listed and the share that is extracted."""
     shown = dict(sorted(months.items())[-_MONTHS:])
     most = max((listed for _, listed in shown.values()), default=0)
-    listed = "".join(_bar(count, most) for _, count in shown.values())
-    share = "".join(_bar(extracted, count) for extracted, count in shown.values())
+    listed = text_bars([count for _, count in shown.values()])
+    share = "".join(text_bars([extracted], count) for extracted, count in shown.values())
     first, last = next(iter(shown), ""), next(reversed(shown), "")
     return f"`{listed}` files listed\n\n`{share}` share extracted\n\n{first} to {last}, a bar per month, the highest {most} files"
-
-
-def _bar(part: int, whole: int) -> str:
-    return _BARS[-(-part * (len(_BARS) - 1) // whole)] if whole else _BARS[0]
 
 
 def build_statistics(with_inventory: bool) -> dg.AssetsDefinition:
@@ -177,6 +202,7 @@ def build_statistics(with_inventory: bool) -> dg.AssetsDefinition:
                 "share_extracted": round(found.share, 6),
                 "by_month": dg.MetadataValue.md(plot(found.months)),
             }
+            metadata |= found.chart()
             if found.dates_behind:
                 shown = [(day,) for day in found.dates_behind[:_SHOWN]]
                 metadata["first_dates_behind"] = dg.MetadataValue.md(markdown_table(("log date",), shown))

@@ -34,6 +34,7 @@ from s3logx_assets.core.concurrency import mapped
 from s3logx_assets.core.digests import text_digest
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.core.schemas import SUMMARIES as SCHEMA
+from s3logx_assets.core.schemas import TOTALS as TOTALS_SCHEMA
 from s3logx_assets.core.scope_versions import NOTHING, Group, Version, exchanged, month_of
 from s3logx_assets.core.scopes import ARCHIVE
 from s3logx_assets.core.summaries import (
@@ -48,6 +49,7 @@ from s3logx_assets.core.summaries import (
     totals,
     unflattened,
 )
+from s3logx_assets.metadata import column_schema
 from s3logx_assets.partitions import SCOPE, SCOPES
 from s3logx_assets.resources import Rules
 from s3logx_assets.retries import POLICY, told
@@ -142,13 +144,15 @@ class Stored:
     def events(self) -> Iterator[dg.AssetMaterialization]:
         """The materialisations, with what people read of them."""
         name = scope_partition(self.scope)
+        tables: list[ScopeTables] = []
+        if SUMMARIES in self.versions:
+            parts = [self.store.read_whole(SUMMARIES, name, part, ROWS) for part in (NEWEST, EARLIER)]
+            tables = [unflattened(rows, record["figures"]["rows"]) for rows, record in filter(None, parts)]
         for asset, version in self.versions.items():
             if asset == SUMMARIES:
-                parts = [self.store.read_whole(asset, name, part, ROWS) for part in (NEWEST, EARLIER)]
-                tables = [unflattened(rows, record["figures"]["rows"]) for rows, record in filter(None, parts)]
                 metadata = summary_metadata(tables, self.store.uri(asset, name, None))
             else:
-                metadata = totals_metadata(self.totals, self.store.uri(asset, name))
+                metadata = totals_metadata(self.totals, tables, self.store.uri(asset, name))
             yield dg.AssetMaterialization(
                 asset, partition=self.scope, metadata=metadata, tags={"dagster/data_version": version}
             )
@@ -402,6 +406,7 @@ def build_scope_assets(backfill_policy: dg.BackfillPolicy) -> dg.AssetsDefinitio
                 kinds={"python", "parquet"},
                 partitions_def=SCOPES,
                 skippable=True,
+                metadata=column_schema(SCHEMA),
                 description="Exact tables of a scope: by day and asset type, by asset, by region, requesters.",
             ),
             dg.AssetSpec(
@@ -411,6 +416,7 @@ def build_scope_assets(backfill_policy: dg.BackfillPolicy) -> dg.AssetsDefinitio
                 kinds={"python", "parquet"},
                 partitions_def=SCOPES,
                 skippable=True,
+                metadata=column_schema(TOTALS_SCHEMA),
                 description="Exact totals of a scope.",
             ),
         ],

@@ -128,7 +128,7 @@ def usual_unit(first: date, last: date) -> Unit:
 
 def periods(by_day: pa.Table, unit: Unit, policy: Policy, most: int, cumulative: bool = False) -> Periods:
     """The last `most` periods of a BY_DAY table that is not empty; cumulative ones hold what was up to their ends."""
-    number = _numbers(by_day["event_date"], unit)
+    number = period_numbers(by_day["event_date"], unit)
     last = int(number[-1])
     first = max(int(number[0]), last - most + 1)
     sums = {}
@@ -137,7 +137,7 @@ def periods(by_day: pa.Table, unit: Unit, policy: Policy, most: int, cumulative:
         of_period = np.zeros(last - int(number[0]) + 1, np.int64)
         np.add.at(of_period, number - number[0], values)
         sums[name] = (np.cumsum(of_period) if cumulative else of_period)[first - int(number[0]) :].tolist()
-    starts = tuple(_start(unit, each) for each in range(first, last + 1))
+    starts = tuple(start_of(unit, each) for each in range(first, last + 1))
     filled = tuple(
         Period(place, start, size, policy.shown(requests), policy.shown(downloads))
         for place, (start, size, requests, downloads) in enumerate(zip(starts, *sums.values(), strict=True))
@@ -146,9 +146,9 @@ def periods(by_day: pa.Table, unit: Unit, policy: Policy, most: int, cumulative:
     return Periods(unit, starts, filled)
 
 
-def _numbers(event_date: pa.ChunkedArray, unit: Unit) -> NDArray[np.int64]:
+def period_numbers(event_date: pa.Array | pa.ChunkedArray, unit: Unit) -> NDArray[np.int64]:
     """Consecutive numbers of the periods that dates are in."""
-    days: NDArray[np.int64] = event_date.cast(pa.int32()).to_numpy().astype(np.int64)
+    days: NDArray[np.int64] = event_date.cast(pa.int32()).to_numpy(zero_copy_only=False).astype(np.int64)
     if unit == "day":
         return days
     if unit == "week":
@@ -158,7 +158,8 @@ def _numbers(event_date: pa.ChunkedArray, unit: Unit) -> NDArray[np.int64]:
     return months
 
 
-def _start(unit: Unit, number: int) -> date:
+def start_of(unit: Unit, number: int) -> date:
+    """The first day of the period of a number, as `period_numbers` counts."""
     if unit == "month":
         return date(1970 + number // 12, number % 12 + 1, 1)
     return _EPOCH + timedelta(number if unit == "day" else 7 * number - _MONDAY)

@@ -1,10 +1,14 @@
 """The graph as it is known outside: a change here is a change to the contract."""
 
+import re
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
+from s3logx_assets.assets import extract
 from s3logx_assets.core.errors import SettingsError
 from s3logx_assets.definitions import build_defs
 from s3logx_assets.settings import Settings
@@ -65,6 +69,50 @@ def test_every_asset_is_described_owned_and_has_its_kinds(tmp_path: Path) -> Non
         assert node.description, key
         assert node.owners == ["team:archive-data"], key
         assert node.kinds, key
+
+
+def test_every_column_is_described_and_every_asset_leads_to_its_code(tmp_path: Path) -> None:
+    graph = repository(tmp_path, S3LOGX_INVENTORY=str(tmp_path / "inventory")).asset_graph
+    tables = 0
+    for key in graph.get_all_asset_keys():
+        metadata = graph.get(key).metadata
+        schema = metadata.get("dagster/column_schema")
+        if schema is not None:
+            tables += 1
+            assert all(column.description for column in schema.columns), key
+        (reference, *_) = metadata["dagster/code_references"].value.code_references
+        assert isinstance(reference, dg.LocalFileCodeReference)
+        assert reference.label is not None
+        assert reference.file_path.endswith(reference.label)
+        lines = Path(reference.file_path).read_text().splitlines()
+        assert lines[(reference.line_number or 0) - 1].startswith(("def ", "@"))
+    assert tables == len(GRAPH) + 1 - 2  # all but the statistics and the publication
+
+
+def test_code_is_linked_where_the_sources_are_read_and_tells_no_path_of_the_machine(tmp_path: Path) -> None:
+    graph = repository(tmp_path, S3LOGX_SOURCE_URL="https://git.example.org/a/blob/v1/").asset_graph
+    found = graph.get(dg.AssetKey("extracted_logs")).metadata["dagster/code_references"].value.code_references
+    assert [type(each) for each in found] == [dg.UrlCodeReference] * 2
+    assert re.fullmatch(r"https://git\.example\.org/a/blob/v1/s3logx_assets/assets/extract\.py#L[0-9]+", found[0].url)
+    assert found[1].url == "https://git.example.org/a/blob/v1/awk/extract.awk#L1"
+    everything = [graph.get(key).metadata["dagster/code_references"] for key in graph.get_all_asset_keys()]
+    assert str(Path(extract.__file__).parents[2]) not in str(everything)
+
+
+@pytest.mark.parametrize(("days", "windows"), [("3", (3.0, 1.5)), ("0", None), ("9" * 18, (10_000.0, 5_000.0))])
+def test_what_hangs_on_news_is_overdue_without_and_schedules_always(
+    tmp_path: Path, days: str, windows: tuple[float, float] | None
+) -> None:
+    graph = repository(tmp_path, S3LOGX_FRESH_DAYS=days).asset_graph
+    found = {}
+    for name in GRAPH:
+        policy = graph.get(dg.AssetKey(name)).freshness_policy
+        if policy is not None:
+            assert isinstance(policy, TimeWindowFreshnessPolicy)
+            every = (policy.fail_window, policy.warn_window)
+            found[name] = tuple(each.to_timedelta() / timedelta(days=1) for each in every if each is not None)
+    by_news = dict.fromkeys(("extracted_logs", "daily_usage", "totals"), windows) if windows else {}
+    assert found == {"statistics": (2.0,), "publication": (14.0,), **by_news}
 
 
 def test_checks_jobs_sensors_and_schedules(tmp_path: Path) -> None:

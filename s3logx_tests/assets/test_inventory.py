@@ -279,6 +279,8 @@ def test_statistics_need_no_inventory(tmp_path: Path) -> None:
         assert platform.daily("2025-03-02", "2025-03-02").success
         platform.store.remove("ip_regions", "log_date=2025-03-01")
         found = figures(platform.materialize("statistics"))
+    assert str(found.pop("in_short")).startswith("3 log files of 2 dates, ")
+    assert "2025-03-01 to 2025-03-02, one bar per day, the highest 3" in str(found.pop("files_by_date"))
     assert found == {
         "extracted_dates": 2,
         "extracted_files": 3,

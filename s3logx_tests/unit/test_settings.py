@@ -106,6 +106,8 @@ def test_the_defaults_are_those_of_the_manual() -> None:
         ("S3LOGX_REJECTED_SHARE", "0", "rejected_share", 0.0),
         ("S3LOGX_REJECTED_SHARE", "1", "rejected_share", 1.0),
         ("S3LOGX_REJECTED_SHARE", "0.5", "rejected_share", 0.5),
+        ("S3LOGX_FRESH_DAYS", "0", "fresh_days", 0),
+        ("S3LOGX_SOURCE_URL", "https://git.example.org/a/blob/v1/", "source_url", "https://git.example.org/a/blob/v1"),
     ],
 )
 def test_a_legal_value_is_taken(name: str, text: str, field: str, value: object) -> None:
@@ -167,6 +169,8 @@ def test_a_legal_value_is_taken(name: str, text: str, field: str, value: object)
         ("S3LOGX_REJECTED_SHARE", "nan", "a share from 0 to 1"),
         ("S3LOGX_REJECTED_SHARE", "inf", "a share from 0 to 1"),
         ("S3LOGX_REJECTED_SHARE", "1 %", "a share from 0 to 1"),
+        ("S3LOGX_FRESH_DAYS", "1.5", "a whole number from 0"),
+        ("S3LOGX_SOURCE_URL", "git@git.example.org:a", "the web address below which the sources are read"),
     ],
 )
 def test_an_illegal_value_is_refused_with_setting_value_and_what_is_legal(name: str, text: str, legal: str) -> None:

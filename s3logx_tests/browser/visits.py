@@ -100,7 +100,7 @@ class Visit:
         """A screenshot at `build/pictures/<name>.png`."""
         PICTURES.mkdir(parents=True, exist_ok=True)
         path = PICTURES / f"{name}.png"
-        self.page.screenshot(path=path, full_page=full_page)
+        self.page.screenshot(path=path, full_page=full_page, animations="disabled")
         return path
 
     def _refuse(self, socket: WebSocketRoute) -> None:

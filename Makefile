@@ -23,7 +23,7 @@ export S3LOGX_FRESH_DAYS := 0
 SAMPLE := sample
 endif
 
-.PHONY: help setup sample run ui check format test pictures story bench fuzz wheel lock clean
+.PHONY: help setup sample run ui check format test servers pictures story bench fuzz wheel lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,11 +57,14 @@ format: $(READY) ## put the code in shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: $(READY) $(BROWSER) ## the tests, a few minutes
+test: $(READY) ## the tests, a few minutes
 	$(BIN)/pytest
 
+servers: $(READY) $(BROWSER) ## the tests with a real S3 server, real processes and a real browser, ten minutes
+	$(BIN)/pytest -m "servers and not story" s3logx_tests
+
 pictures: $(READY) $(BROWSER) ## the README's pictures, of the report and the Dagster UI over sample data
-	$(BIN)/pytest s3logx_tests/browser
+	$(BIN)/pytest -m servers s3logx_tests/browser
 	mkdir -p docs/pictures
 	cp build/pictures/readme-*.png build/pictures/ui-graph.png build/pictures/ui-totals-map-dark.png docs/pictures/
 

@@ -1,7 +1,18 @@
 """What all tests share."""
 
+from pathlib import Path
+
 import dagster as dg
 import pytest
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The folder decides the tier: who needs servers or a browser is slow."""
+    for item in items:
+        if item.path.relative_to(_HERE).parts[0] in ("integration", "browser"):
+            item.add_marker("servers")
 
 
 @pytest.fixture(autouse=True)

@@ -181,6 +181,7 @@ def publication(
     figures = markdown_table(("figure", "value"), release.archive.items())
     return dg.MaterializeResult(
         metadata={
+            "in_short": f"{len(release.datasets):,} datasets, {release.in_short}",
             "release": release.release_id,
             "report": dg.MetadataValue.path(public_store.uri(release.release_id, "index.html")),
             "datasets": len(release.datasets),

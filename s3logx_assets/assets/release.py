@@ -43,6 +43,7 @@ class Release:
     files: Mapping[str, bytes]
     datasets: Mapping[str, Published]
     archive: Published
+    in_short: str
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def release_of(
     named = replace(about, release_id=f"{cutoff}-{digest[:12]}")
     files.update(_descriptions(named, tables, shared, archive.totals, datasets, before))
     files["SHA256SUMS"] = sha256sums(files)
-    return Release(named.release_id, digest, files, datasets, archive.totals)
+    return Release(named.release_id, digest, files, datasets, archive.totals, sentence(archive))
 
 
 def _descriptions(

@@ -88,6 +88,7 @@ def build_share() -> dg.AssetsDefinition:
             sent = send(destination, latest, files)
         return dg.MaterializeResult(
             metadata={
+                "in_short": f"{sent.written:,} files written, {sent.unchanged:,} as they were, {sent.removed:,} removed",
                 "release": latest,
                 "place": str(destination),
                 "files_written": sent.written,

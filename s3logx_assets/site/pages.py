@@ -59,7 +59,7 @@ class Facts:
 
 
 class DatasetLine(NamedTuple):
-    """A dataset in a list of datasets. None is a count below the threshold."""
+    """A dataset in a list of datasets, with its published totals."""
 
     scope: str
     totals: Published

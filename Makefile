@@ -61,7 +61,7 @@ test: $(READY) ## the tests, a few minutes
 	$(BIN)/pytest
 
 servers: $(READY) $(BROWSER) ## the tests with a real S3 server, real processes and a real browser, ten minutes
-	$(BIN)/pytest -m "servers and not story" s3logx_tests
+	$(BIN)/pytest -m "servers and not story and not fuzz" s3logx_tests
 
 pictures: $(READY) $(BROWSER) ## the README's pictures, of the report and the Dagster UI over sample data
 	$(BIN)/pytest -m servers s3logx_tests/browser

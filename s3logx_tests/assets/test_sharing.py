@@ -18,6 +18,8 @@ from s3logx_assets.resources import build_resources
 from s3logx_assets.settings import Settings
 from s3logx_tests.platform import EvenOddGeolocator, Platform, failure_text, line
 
+KEY = {"S3LOGX_KEY": "A" * 43 + "="}
+
 
 class Leaky(EvenOddGeolocator):
     """A source of regions whose labels hold what they should not."""
@@ -152,11 +154,24 @@ def test_sharing_is_in_the_graph_where_there_is_a_place(tmp_path: Path) -> None:
     assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == {"publication", "shared_release"}
 
 
+def test_a_site_may_be_beside_the_store_in_its_bucket() -> None:
+    environment = {"DAGSTER_HOME": "/nowhere", "S3LOGX_LOGS": "/nowhere", "S3LOGX_FIRST_DATE": "2025-03-01", **KEY}
+    for site in ("s3://bucket/x/www", "s3://bucket/private", "s3://other"):
+        settings = Settings.read({**environment, "S3LOGX_STORE": "s3://bucket/x", "S3LOGX_PUBLISH_TO": site})
+        assert str(settings.publish_to).startswith(site)
+
+
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
         ({"S3LOGX_PUBLISH_TO": "{home}/s3logx/public"}, "outside the store"),
         ({"S3LOGX_PUBLISH_TO": "{home}"}, "not around it"),
+        ({"S3LOGX_PUBLISH_TO": "{home}", "S3LOGX_STORE": "{home}/../store"}, "the key may lie there"),
+        ({"S3LOGX_PUBLISH_TO": "{home}/..", "S3LOGX_STORE": "s3://bucket/x", **KEY}, "the key may lie there"),
+        ({"S3LOGX_PUBLISH_TO": "s3://bucket/x", "S3LOGX_STORE": "s3://bucket/x/", **KEY}, "outside the store"),
+        ({"S3LOGX_PUBLISH_TO": "s3://bucket/x/private", "S3LOGX_STORE": "s3://bucket/x", **KEY}, "outside the store"),
+        ({"S3LOGX_PUBLISH_TO": "s3://bucket/public/y", "S3LOGX_STORE": "s3://bucket", **KEY}, "outside the store"),
+        ({"S3LOGX_PUBLISH_TO": "s3://bucket/", "S3LOGX_STORE": "s3://bucket/x", **KEY}, "not around it"),
         ({"S3LOGX_PUBLISH_TO": "ftp://x"}, "S3LOGX_PUBLISH_TO"),
         ({"S3LOGX_PUBLISH_TO": "s3://bucket/site-"}, "s3://bucket/prefix"),
         ({"S3LOGX_PUBLISH_PUSH": "1"}, "git work tree"),

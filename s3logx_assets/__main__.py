@@ -13,9 +13,7 @@ from pathlib import Path
 
 from s3logx_assets import key_care
 from s3logx_assets.adapters import key_store
-from s3logx_assets.adapters.destinations import FolderPlace
 from s3logx_assets.adapters.gawk import executable, program
-from s3logx_assets.adapters.git_destination import GitPlace
 from s3logx_assets.adapters.mapping_tables import count_rows
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.errors import S3logxError, SettingsError, SourceError, StoreError
@@ -120,12 +118,7 @@ def _try_store(settings: Settings) -> str:
 
 def _try_destination(settings: Settings) -> str:
     place = build_destination(settings)
-    if place is None:
-        return "none"
-    if isinstance(place, FolderPlace) and not place.root.is_dir():
-        return f"will be made: {place.root}"
-    there = "a release is there" if place.manifest() else "no release is there yet"
-    return f"{there}; a git work tree" if isinstance(place, GitPlace) else there
+    return "none" if place is None else place.trial()
 
 
 def print_range(settings: Settings) -> int:

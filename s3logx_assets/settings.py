@@ -238,13 +238,18 @@ def _check_destination(settings: Settings) -> None:
     target, store = settings.publish_to, settings.store
     wrong = f"S3LOGX_PUBLISH_TO={target} is not legal; it must be {_PUBLISH_TO}"
     if isinstance(target, S3Location):
-        inside = isinstance(store, S3Location) and (target.bucket, target.prefix) == (store.bucket, store.prefix)
-        if not target.is_folder or inside:
-            raise SettingsError(f"{wrong}, outside the store")
-    elif target is not None and isinstance(store, Path):
-        real, kept = target.resolve(), store.resolve()
-        if real.is_relative_to(kept) or kept.is_relative_to(real):
+        beside = True
+        if isinstance(store, S3Location) and target.bucket == store.bucket:
+            own = tuple(f"{store.prefix}{folder}/" for folder in ("private", "public"))
+            beside = not target.prefix.startswith(own) and not store.prefix.startswith(target.prefix)
+        if not target.is_folder or not beside:
             raise SettingsError(f"{wrong}, outside the store and not around it")
+    elif target is not None:
+        real = target.resolve()
+        if isinstance(store, Path) and (real.is_relative_to(store.resolve()) or store.resolve().is_relative_to(real)):
+            raise SettingsError(f"{wrong}, outside the store and not around it")
+        if settings.home.resolve().is_relative_to(real):
+            raise SettingsError(f"{wrong}, not DAGSTER_HOME and not around it: the key may lie there")
     if settings.publish_push and not isinstance(target, Path):
         raise SettingsError("S3LOGX_PUBLISH_PUSH=1 is of use only where S3LOGX_PUBLISH_TO is a git work tree")
 

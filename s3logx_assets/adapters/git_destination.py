@@ -17,15 +17,15 @@ _PUSH_SECONDS = 600
 _NOBODY = {"GIT_AUTHOR_NAME": "s3logx", "GIT_AUTHOR_EMAIL": "s3logx@localhost"}
 
 
+# What a hook that this runs in says of another repository.
+_OF_ANOTHER = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX")
+
+
 def work_tree(folder: Path) -> bool:
-    """Whether a folder is in a git work tree. False where there is no git."""
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "--is-inside-work-tree"], capture_output=True, check=False
-        )
-    except OSError:
-        return False
-    return answer.stdout.strip() == b"true"
+    """Whether a folder, there or not yet, is in a git work tree. Git itself is not asked: where it is not installed, or
+    will have nothing to do with somebody else's repository, the release must not land there without a commit."""
+    real = folder.resolve()
+    return any((parent / ".git").exists() for parent in (real, *real.parents))
 
 
 class GitPlace(FolderPlace):
@@ -35,6 +35,15 @@ class GitPlace(FolderPlace):
     def __init__(self, root: Path, push: bool) -> None:
         super().__init__(root)
         self._push = push
+
+    def trial(self) -> str:
+        """See Place. A push is tried, as far as it goes without pushing."""
+        words = super().trial()
+        if self.root.exists():
+            self._git("rev-parse", "--git-dir")
+            if self._push:
+                self._git("push", "--quiet", "--dry-run", seconds=_PUSH_SECONDS)
+        return f"{words}; a git work tree"
 
     def finish(self, release_id: str, names: Iterable[str]) -> None:
         """See Place. Raises StoreError where git refuses the commit, StoreUnavailable where the push fails."""
@@ -56,13 +65,15 @@ class GitPlace(FolderPlace):
     @cached_property
     def _author(self) -> dict[str, str]:
         """Who commits where git's settings do not say."""
-        asked = subprocess.run(["git", "-C", str(self.root), "config", "user.email"], capture_output=True, check=False)
+        command = ["git", "-C", str(self.root), "config", "user.email"]
+        asked = subprocess.run(command, capture_output=True, env=_surroundings(), check=False)
         if asked.stdout.strip():
             return {}
         return {**_NOBODY, **{name.replace("AUTHOR", "COMMITTER"): value for name, value in _NOBODY.items()}}
 
     def _git(self, command: str, *arguments: str, given: bytes | None = None, seconds: float | None = None) -> bytes:
-        environment = {**self._author, **os.environ, "GIT_LITERAL_PATHSPECS": "1", "GIT_TERMINAL_PROMPT": "0"}
+        author = self._author if command == "commit" else {}
+        environment = {**author, **_surroundings(), "GIT_LITERAL_PATHSPECS": "1", "GIT_TERMINAL_PROMPT": "0"}
         try:
             answer = subprocess.run(
                 ["git", "-C", str(self.root), command, *arguments],
@@ -81,3 +92,7 @@ class GitPlace(FolderPlace):
     def _failure(self, command: str, why: str) -> StoreError | StoreUnavailable:
         text = f"S3LOGX_PUBLISH_TO: `git {command}` failed in {self.root} ({why}); run it by hand there to see why"
         return StoreUnavailable(text) if command == "push" else StoreError(text)
+
+
+def _surroundings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER}

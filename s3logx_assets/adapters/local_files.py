@@ -160,13 +160,13 @@ class LocalFiles:
 
 
 @contextmanager
-def replacing(path: Path, settled: bool = True) -> Iterator[BinaryIO]:
+def replacing(path: Path, settled: bool = True, mode: int = 0o600) -> Iterator[BinaryIO]:
     """A new file in place of `path`, when the block ends well: written beside it, synced, renamed, the folder synced;
     neither is synced where it need not be `settled`. After a crash the old file stands; what the crash left behind goes
-    with the next writing. Raises OSError."""
+    with the next writing. `mode` is under the user's umask. Raises OSError."""
     make_folder(path.parent)
     _sweep(path.parent)
-    temporary, descriptor = _locked_file(path)
+    temporary, descriptor = _locked_file(path, mode)
     try:
         with io.FileIO(descriptor, "wb", closefd=False) as raw, io.BufferedWriter(raw, 1 << 20) as stream:
             yield stream
@@ -182,11 +182,11 @@ def replacing(path: Path, settled: bool = True) -> Iterator[BinaryIO]:
         os.close(descriptor)
 
 
-def _locked_file(path: Path) -> tuple[Path, int]:
+def _locked_file(path: Path, mode: int) -> tuple[Path, int]:
     """A new file beside `path`, and its descriptor. Its lock tells a sweep that this writer lives."""
     while True:
         temporary = path.parent / f"{_TEMPORARY}{path.name}.{os.urandom(8).hex()}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             return temporary, descriptor

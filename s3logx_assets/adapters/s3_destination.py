@@ -1,9 +1,8 @@
 """The latest release in a bucket that is served as a web site: what `destinations` is in a folder."""
 
-from collections.abc import Iterable
-from functools import cached_property
+from collections.abc import Iterable, Mapping
 
-from s3logx_assets.adapters.destinations import MANIFEST
+from s3logx_assets.adapters.destinations import MANIFEST, in_words
 from s3logx_assets.adapters.s3 import Bucket, Role
 from s3logx_assets.adapters.s3_release_store import media_type
 from s3logx_assets.core.errors import StoreError, StoreUnavailable
@@ -31,9 +30,14 @@ class S3Place:
         except FileNotFoundError:
             return None
 
-    def holds(self, name: str, size: int, sha256: str) -> bool:
+    def trial(self) -> str:
+        """See Place."""
+        return in_words(self.manifest())
+
+    def found(self, files: Mapping[str, bytes]) -> dict[str, bool]:
         """See Place. Tells by the size in the listing; the manifest knows the content."""
-        return self._sizes.get(self._prefix + name) == size
+        listed = ((item.key.removeprefix(self._prefix), item.size) for item in self._bucket.scan(self._prefix, ""))
+        return {name: size == len(files[name]) for name, size in listed if name in files}
 
     def put(self, name: str, content: bytes) -> None:
         """See Place."""
@@ -45,7 +49,3 @@ class S3Place:
 
     def finish(self, release_id: str, names: Iterable[str]) -> None:
         """See Place: every object was whole when it was put."""
-
-    @cached_property
-    def _sizes(self) -> dict[str, int]:
-        return {item.key: item.size for item in self._bucket.scan(self._prefix, "")}

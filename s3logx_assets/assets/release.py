@@ -13,7 +13,7 @@ import pyarrow as pa
 from s3logx_assets.adapters.geolocation import Attribution
 from s3logx_assets.core import public_tables
 from s3logx_assets.core.citation import citation_cff, json_ld
-from s3logx_assets.core.data_package import About, data_package, sha256sums
+from s3logx_assets.core.data_package import SHA256SUMS, About, data_package, sha256sums
 from s3logx_assets.core.public_tables import Published
 from s3logx_assets.core.release_changes import changelog_md, changes, changes_json, totals_of
 from s3logx_assets.core.scope_report import Policy, scope_report
@@ -94,7 +94,7 @@ def release_of(
     digest = _digest(files)
     named = replace(about, release_id=f"{cutoff}-{digest[:12]}")
     files.update(_descriptions(named, tables, shared, archive.totals, datasets, before))
-    files["SHA256SUMS"] = sha256sums(files)
+    files[SHA256SUMS] = sha256sums(files)
     return Release(named.release_id, digest, files, datasets, archive.totals, sentence(archive))
 
 

@@ -4,6 +4,7 @@ It reads the public store alone, and looks through every byte before it lets go 
 `destinations`, what is looked for in `leaks`.
 """
 
+import csv
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from itertools import chain
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from s3logx_assets.adapters.destinations import Place, send
 from s3logx_assets.adapters.release_store import ReleaseStore
 from s3logx_assets.core.concurrency import mapped
+from s3logx_assets.core.data_package import SHA256SUMS, sha256sums
 from s3logx_assets.core.errors import ReleaseError
 from s3logx_assets.core.leaks import Finding, Scan, names_in
 from s3logx_assets.core.scopes import dataset_of
@@ -31,7 +33,7 @@ def refuse_leaks(files: Mapping[str, bytes], secrets: Sequence[bytes]) -> int:
     datasets and files. Raises ReleaseError with the places, never the texts, of what must not be in it."""
     scopes = {name.split("/")[1] for name in files if name.startswith("summaries/")}
     scan = Scan(secrets, names_in(files, [*scopes, *map(_name, scopes)]))
-    found = list(chain.from_iterable(_findings(scan, name, content) for name, content in files.items()))
+    found = list(chain.from_iterable(_findings(scan, files, name, content) for name, content in files.items()))
     if found:
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         raise ReleaseError(
@@ -49,15 +51,39 @@ def _name(scope: str) -> str:
         return scope
 
 
-def _findings(scan: Scan, name: str, content: bytes) -> Iterable[Finding]:
+def _findings(scan: Scan, files: Mapping[str, bytes], name: str, content: bytes) -> Iterable[Finding]:
     yield from scan.findings(name, content)
     if name.endswith(".parquet"):
-        table = pq.read_table(BytesIO(content))
-        columns = [column for column in table.columns if pa.types.is_string(column.type)]
-        metadata = table.schema.metadata or {}
-        texts = chain(table.column_names, *(map(bytes.decode, pair) for pair in metadata.items()))
-        cells = chain.from_iterable(column.to_pylist() for column in columns)
-        yield from scan.findings_in_texts(name, [text for text in chain(texts, cells) if text])
+        try:
+            table = pq.read_table(BytesIO(content))
+        except pa.ArrowException:
+            raise ReleaseError(f"{name} of the release is damaged; materialise publication anew") from None
+        metadata = chain.from_iterable((table.schema.metadata or {}).items())
+        texts = chain(table.column_names, (text.decode(errors="replace") for text in metadata))
+        cells = chain.from_iterable(
+            column.to_pylist() for column in table.columns if not pa.types.is_primitive(column.type)
+        )
+        others = files.get(name.removesuffix("parquet") + "tsv", b"").partition(b"\n")[0].decode(errors="replace")
+        columns = next(csv.reader([others], delimiter="\t"), [])
+        shown = (str(text) for text in chain(texts, cells) if text)
+        yield from scan.findings_in_table(name, table.column_names, columns, shown)
+
+
+def _whole(store: ReleaseStore, release_id: str) -> dict[str, bytes]:
+    """All files of a release."""
+    names = store.names(release_id)
+    return dict(zip(names, mapped(lambda name: store.read(release_id, name), names, _AT_ONCE), strict=True))
+
+
+def _refuse_damaged(files: Mapping[str, bytes], place: str) -> None:
+    """Raises ReleaseError where the files are not those that were released. Without it, one that went missing from the
+    store would be taken away from its readers too."""
+    released = {name: content for name, content in files.items() if name != SHA256SUMS}
+    if files.get(SHA256SUMS) != sha256sums(released):
+        raise ReleaseError(
+            f"the release is not as it was published: files are missing, changed or added; remove {place} and "
+            "materialise publication anew"
+        )
 
 
 def build_share() -> dg.AssetsDefinition:
@@ -81,10 +107,9 @@ def build_share() -> dg.AssetsDefinition:
             latest = public_store.latest()
             if latest is None:
                 raise ReleaseError("there is no release yet; materialise publication first")
-            names = public_store.names(latest)
-            read = mapped(lambda name: public_store.read(latest, name), names, _AT_ONCE)
-            files = dict(zip(names, read, strict=True))
+            files = _whole(public_store, latest)
             own_names = refuse_leaks(files, [*keyring.secrets(), *rules.secrets])
+            _refuse_damaged(files, public_store.uri(latest))
             sent = send(destination, latest, files)
         return dg.MaterializeResult(
             metadata={

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
+SHA256SUMS = "SHA256SUMS"
 _COUNT = "{} below the threshold have no figure, others are rounded"
 # Name, type, and what it is; the columns of by_asset_type_per_week depend on settings.
 _FIELDS: dict[str, tuple[str, str]] = {

@@ -4,43 +4,85 @@ The figures are made without an address in reach, so nothing should ever be foun
 that will leave. A finding tells where and what kind, never the text. What looks like an address and stands in the name of a
 dataset or a file is the archive's own text and is counted apart. What is done about a finding does not belong here.
 
+Looked for are the textual forms of addresses (RFC 4291 for IPv6), also behind the escapes of JSON, URLs and HTML and glued
+to words: `ip192.0.2.1`, `1.2.0.192.in-addr.arpa`. Not addresses are what has one letter before it, a version (`v1.2.3.4`)
+or the path of a drawing (`M1.2.3.4`), and what has not four parts. An address as one plain number cannot be told from a
+count; the columns see to that.
+
 All patterns are linear in the content.
 """
 
 import base64
+import html
+import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from ipaddress import AddressValueError, IPv6Address
+from itertools import takewhile
 from typing import NamedTuple
+from urllib.parse import quote
 
-_OCTET = rb"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_V4 = re.compile(_OCTET + rb"(?:\." + _OCTET + rb"){3}")
-# What every address has in its middle. A pattern that begins with a character is searched for at the speed of memchr; what
-# stands around it is looked at afterwards.
+# What every address has in its middle. A pattern that begins with one character is searched for at the speed of memchr;
+# what stands around it is looked at afterwards.
 _MIDDLE_OF_V4 = re.compile(rb"\.[0-9]{1,3}\.[0-9]{1,3}\.")
-_MIDDLE_OF_V6 = re.compile(rb":[0-9A-Fa-f]{0,4}:")
-_BEFORE = re.compile(rb"[0-9A-Za-z:.]*\Z")
-_AFTER = re.compile(rb"[0-9A-Za-z:.]*")
+_V4 = re.compile(rb"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+_DIGITS_AND_DOTS = re.compile(rb"[0-9.]*")
+# `%20` or `\u00e9` before an address: its last digits are not the address's.
+_ESCAPE_BEFORE = re.compile(rb"(?:%(?:25)*[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2})([0-9.]+)\Z")
+_LETTER_BEFORE = re.compile(rb"(?<![A-Za-z\\])[A-Za-z]\Z")
+_EIGHT_GROUPS = re.compile(rb":(?<=[0-9A-Fa-f]:)(?:[0-9A-Fa-f]{1,4}:){6}[0-9A-Fa-f]{1,4}")
+_PAIR = re.compile(rb"::(?!:)")  # the last two of three: `at:` may stand before an address
+_GROUP = re.compile(rb"[0-9A-Fa-f]{1,4}")
+_GROUP_BEFORE = re.compile(rb"[0-9A-Fa-f]{1,4}\Z")
+_WORD = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz:"
+_WORD_AFTER = re.compile(rb"[0-9A-Za-z:.]*")
+_AROUND = 48  # bytes: longer than any address
+_ESCAPED = [
+    re.compile(rb"%(?:25)*(?:2[Ee]|3[Aa])"),
+    re.compile(rb"&(?:#(?:0*(?:46|58)|[xX]0*(?:2[Ee]|3[Aa]))|period|colon);"),
+    re.compile(rb"\\u00(?:2[Ee]|3[Aa])"),
+]
+_ESCAPED_DOT = re.compile(rb"%(?:25)*2[Ee]|&(?:#0*46|#[xX]0*2[Ee]|period);|\\u002[Ee]")
+_ESCAPED_COLON = re.compile(rb"%(?:25)*3[Aa]|&(?:#0*58|#[xX]0*3[Aa]|colon);|\\u003[Aa]")
+
 _SHORTEST = 8  # a secret of fewer bytes is in everything
-_LONGEST = 64  # bytes on either side
-_SECRETS = {
-    "AWS access key": re.compile(rb"(?<![A-Z0-9])A(?:KIA|SIA)[A-Z0-9]{16}(?![A-Z0-9])"),
-    "private key": re.compile(rb"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----"),
-}
-_COUNT = rb"(?:[0-9]+|<[0-9]+)"
-_USAGE = rb"\t[0-9]+\t" + _COUNT + rb"\t" + _COUNT
+# What a secret of others begins with, by which it is searched for quickly, and all of it.
+_SECRETS = [
+    (b"AKIA", "AWS access key", re.compile(rb"(?<![A-Z0-9])AKIA[A-Z0-9]{16}(?![A-Z0-9])")),
+    (b"ASIA", "AWS access key", re.compile(rb"(?<![A-Z0-9])ASIA[A-Z0-9]{16}(?![A-Z0-9])")),
+    (b"PRIVATE KEY", "private key", re.compile(rb"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----")),
+]
+
+_COUNT = rb"<?[0-9]++"
+_USAGE = rb"\t[0-9]++\t" + _COUNT + rb"\t" + _COUNT
+_USAGE_HEAD = rb"\tbytes_sent\tnumber_of_requests\tnumber_of_downloads"
 _DATE = rb"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _DEGREES = rb"-?[0-9]+(?:\.[0-9]+)?(?:e-[0-9]+)?"
-# The lines after the header of each public table, by the end of its name: nothing else may have a column in a release.
-_ROWS = {
-    "by_day.tsv": _DATE + _USAGE,
-    "by_asset.tsv": rb"[^\t]+" + _USAGE,
-    "by_region.tsv": rb"[^\t]+" + _USAGE,
-    "by_asset_type_per_week.tsv": _DATE + rb"(?:\t[0-9]+)*",
-    "region_coordinates.tsv": rb"[^\t]+\t" + _DEGREES + rb"\t" + _DEGREES,
+# No place is called by a long number; an index, or an address as one number, is one.
+_REGION = rb"(?:[^\t\n0-9]|[0-9]{1,6}(?![0-9]))+"
+
+
+class _Form(NamedTuple):
+    head: re.Pattern[bytes]
+    rows: re.Pattern[bytes]
+    has_names: bool
+
+
+def _form(head: bytes, row: bytes, has_names: bool = False) -> _Form:
+    # One pattern takes all rows up to the first that is wrong, without going back.
+    return _Form(re.compile(head), re.compile(rb"(?>" + row + rb"\n)*+"), has_names)
+
+
+# The first line and the others of each public table, by the end of its name; nothing else may have a column in a release.
+_TABLES = {
+    "by_day.tsv": _form(rb"date" + _USAGE_HEAD, _DATE + _USAGE),
+    "by_asset.tsv": _form(rb"asset_path" + _USAGE_HEAD, rb"[^\t\n]+" + _USAGE, has_names=True),
+    "by_region.tsv": _form(rb"region" + _USAGE_HEAD, _REGION + _USAGE),
+    "by_asset_type_per_week.tsv": _form(rb"week_start(?:\t[^\t\n]+)*", _DATE + rb"(?:\t[0-9]+)*"),
+    "region_coordinates.tsv": _form(rb"region\tlatitude\tlongitude", _REGION + rb"\t" + _DEGREES + rb"\t" + _DEGREES),
 }
-_TABLES = {name: re.compile(row) for name, row in _ROWS.items()}
 _COUNTER = re.compile(_COUNT)
+_ADDRESS, _COLUMN = "looks like an address", "a column that no public table has"
+_PRIVATE = ("ip_index", "network_index", "sealed_ip")
 
 
 class Finding(NamedTuple):
@@ -63,96 +105,142 @@ class Scan:
 
     def __init__(self, secrets: Iterable[bytes], names: Iterable[str] = ()) -> None:
         long_enough = [secret for secret in secrets if len(secret) >= _SHORTEST]
-        self._secrets = [form for secret in long_enough for form in _forms(secret)]
-        self._hex = [secret.hex().encode() for secret in long_enough]
-        self._known = {token for name in names for token, _ in _addresses(name.encode())}
-        self.names_like_addresses = len(self._known)
+        self._secrets = sorted({form for secret in long_enough for form in _forms(secret)})
+        self._hex = sorted({secret.hex().encode() for secret in long_enough})
+        suspicious = [
+            name for name in names if "%" in name or "::" in name or name.count(".") > 2 or name.count(":") > 6
+        ]
+        own = {token for name in suspicious for token, _ in _addresses(name.encode())}
+        self.names_like_addresses = len(own)
+        # An escape beside it can take a part of what looks like an address away.
+        written = "\n".join(form for name in suspicious for form in (html.escape(name), json.dumps(name), quote(name)))
+        self._known = own | {token for token, _ in _addresses(written.encode())}
 
     def findings(self, name: str, content: bytes) -> Iterator[Finding]:
-        """What is wrong with a file, each line and kind once. Of Parquet the metadata; see `texts`."""
+        """What is wrong with a file, each line and kind once. Of Parquet the bytes alone; see `findings_in_table`."""
         found = {(0, kind) for kind in self._secrets_in(content)}
-        if name.endswith(".parquet"):
-            yield from (Finding(name, line, kind) for line, kind in sorted(found))
-            return
-        places = [at for token, at in _addresses(content) if token not in self._known]
-        found |= {(content.count(b"\n", 0, at) + 1, "looks like an address") for at in places}
-        row = next((row for ending, row in _TABLES.items() if name.endswith(ending)), None)
-        if row is not None:
-            found |= {(number, "a column that no public table has") for number in _other_rows(content, row)}
-        elif name.endswith("requester_count.tsv") and not _COUNTER.fullmatch(content):
-            found.add((1, "not a count"))
+        if not name.endswith(".parquet"):
+            form = next((form for ending, form in _TABLES.items() if name.endswith(ending)), None)
+            known = self._known if form is None or form.has_names else ()
+            found |= {(line, _ADDRESS) for token, line in _addresses(content) if token not in known}
+            if form is not None:
+                found |= {(line, _COLUMN) for line in _other_lines(content, form)}
+            elif name.endswith("requester_count.tsv") and not _COUNTER.fullmatch(content):
+                found.add((1, "not a count"))
         yield from (Finding(name, line, kind) for line, kind in sorted(found))
 
-    def findings_in_texts(self, name: str, texts: Iterable[str]) -> Iterator[Finding]:
-        """The same for the texts of a file that is not text itself."""
+    def findings_in_table(
+        self, name: str, columns: Sequence[str], others: Sequence[str], texts: Iterable[str]
+    ) -> Iterator[Finding]:
+        """What is wrong with a file that is not text itself: its `columns`, those that it should have (of the same table
+        as text), and all `texts` in it."""
         together = "\n".join(texts).encode()
         kinds = self._secrets_in(together)
         if any(token not in self._known for token, _ in _addresses(together)):
-            kinds.add("looks like an address")
+            kinds.add(_ADDRESS)
+        if list(columns) != list(others) or not set(_PRIVATE).isdisjoint(columns):
+            kinds.add(_COLUMN)
         yield from (Finding(name, 0, kind) for kind in sorted(kinds))
 
     def _secrets_in(self, content: bytes) -> set[str]:
-        kinds = {kind for kind, pattern in _SECRETS.items() if pattern.search(content)}
-        if any(form in content for form in self._secrets) or any(form in content.lower() for form in self._hex):
+        kinds = {kind for start, kind, pattern in _SECRETS if start in content and pattern.search(content)}
+        lower = content.lower()
+        if any(form in content for form in self._secrets) or any(form in lower for form in self._hex):
             kinds.add("a secret of the settings")
         return kinds
 
 
 def names_in(files: Mapping[str, bytes], scopes: Collection[str]) -> list[str]:
     """The archive's own texts in a release: names of datasets, and the first columns of its tables of files."""
-    tables = [content for name, content in files.items() if name.endswith("by_asset.tsv")]
-    return [*scopes, *(line.partition("\t")[0] for table in tables for line in table.decode().splitlines())]
+    tables = [content.decode(errors="replace") for name, content in files.items() if name.endswith("by_asset.tsv")]
+    return [*scopes, *(line.partition("\t")[0] for table in tables for line in table.split("\n"))]
 
 
 def _addresses(content: bytes) -> Iterator[tuple[bytes, int]]:
-    """What reads as an address, and where."""
-    for middle, read in ((_MIDDLE_OF_V4, _v4_in), (_MIDDLE_OF_V6, _v6_in)):
-        end = 0
-        for match in middle.finditer(content):
-            if match.start() < end:
-                continue
-            before = _BEFORE.search(content[max(match.start() - _LONGEST, end) : match.start()])
-            after = _AFTER.match(content[match.end() : match.end() + _LONGEST])
-            assert before is not None, "both patterns fit nothing too"
-            assert after is not None
-            text = (before[0] + match[0] + after[0]).strip(b".")
-            end = match.end() + len(after[0])
-            address = read(text)
-            if address is not None:
-                yield address, match.start()
+    """What reads as an address, and its line."""
+    texts = [content]
+    if any(start.search(content) for start in _ESCAPED):
+        texts.append(_ESCAPED_COLON.sub(b":", _ESCAPED_DOT.sub(b".", content)))
+    for text in texts:
+        for found in (_v4s(text), _full_v6s(text), _short_v6s(text)):
+            yield from _with_lines(text, found)
 
 
-def _v4_in(text: bytes) -> bytes | None:
-    return next(filter(_V4.fullmatch, text.split(b":")), None)  # a port may follow
+def _with_lines(content: bytes, found: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    """Lines in place of places, which ascend."""
+    line, counted = 1, 0
+    for token, place in found:
+        line += content.count(b"\n", counted, place)
+        counted = place
+        yield token, line
 
 
-def _v6_in(text: bytes) -> bytes | None:
-    """The IPv6 address in it, one with a figure: `::` alone is in many a style sheet. What may be glued to it, a label such
-    as `ip:` or a port, is taken off a part at a time."""
-    if not text.isascii():
-        return None
-    parts = text.lower().decode().split(":")
-    pieces = (
-        ":".join(parts[first:last])
-        for first in range(min(len(parts), 3))
-        for last in range(len(parts), max(len(parts) - 2, first), -1)
-    )
-    found = next(filter(_reads, pieces), None)
-    return None if found is None else found.encode()
+def _v4s(content: bytes) -> Iterator[tuple[bytes, int]]:
+    end = 0
+    for middle in _MIDDLE_OF_V4.finditer(content):
+        place = middle.start()
+        if place < end:
+            continue  # a part of what was read already
+        before = content[end:place]
+        start = end + len(before.rstrip(b"0123456789."))
+        after = _DIGITS_AND_DOTS.match(content, middle.end())
+        assert after is not None, "the pattern fits nothing too"
+        end = after.end()
+        text = content[start:end]
+        ahead = content[max(start - 8, 0) : start]
+        escape = _ESCAPE_BEFORE.search(ahead + text) if b"%" in ahead or b"\\" in ahead else None
+        apart = escape is not None or text.startswith(b".") or not _LETTER_BEFORE.search(ahead)
+        text = (text if escape is None else escape[1]).strip(b".")
+        if apart and _V4.fullmatch(text) and max(map(int, text.split(b"."))) < 256:
+            yield text, place
 
 
-def _reads(text: str) -> bool:
-    try:
-        return bool(IPv6Address(text).packed.strip(b"\0")) and text.count(":") > 1
-    except AddressValueError:
-        return False
+def _full_v6s(content: bytes) -> Iterator[tuple[bytes, int]]:
+    """All eight groups; more of them are the bytes of an address, each apart."""
+    for rest in _EIGHT_GROUPS.finditer(content):
+        place = rest.start()
+        first = _GROUP_BEFORE.search(content[max(place - 4, 0) : place])
+        assert first is not None, "the pattern looks for it"
+        yield (first[0] + rest[0]).lower(), place
 
 
-def _other_rows(content: bytes, row: re.Pattern[bytes]) -> Iterator[int]:
-    """The numbers of the lines after the first that are not of this form."""
-    for number, line in enumerate(content.split(b"\n")[1:], 2):
-        if line and not row.fullmatch(line):
-            yield number
+def _short_v6s(content: bytes) -> Iterator[tuple[bytes, int]]:
+    """What has `::` and a figure. Style sheets and programs have `::` too, before or behind a word: so all that stands
+    next to it must be groups, or two groups must stand before it."""
+    for pair in _PAIR.finditer(content):
+        place = pair.start()
+        ahead = content[max(place - _AROUND, 0) : place]
+        words = ahead[len(ahead.rstrip(_WORD)) :].split(b":")
+        before = list(takewhile(_GROUP.fullmatch, reversed(words)))[::-1]
+        following = _WORD_AFTER.match(content, place + 2, place + 2 + _AROUND)
+        assert following is not None, "the pattern fits nothing too"
+        word, *more = following[0].rstrip(b".").split(b":")
+        behind = list(takewhile(_is_group_or_v4, [word, *more]))
+        whole = not word or bool(behind)
+        if ((whole and before + behind) or len(before) > 1) and b"".join(before + behind).strip(b"0."):
+            yield (b":".join(before) + b"::" + b":".join(behind)).lower(), place
+
+
+def _is_group_or_v4(text: bytes) -> bool:
+    return bool(_GROUP.fullmatch(text) or _V4.fullmatch(text))
+
+
+def _other_lines(content: bytes, form: _Form) -> Iterator[int]:
+    """The numbers of the lines that are not of this form."""
+    head, _, rows = content.partition(b"\n")
+    if not form.head.fullmatch(head):
+        yield 1
+    rows += b"" if rows.endswith(b"\n") or not rows else b"\n"
+    line, start = 2, 0
+    while True:
+        good = form.rows.match(rows, start)
+        assert good is not None, "the pattern fits nothing too"
+        line += rows.count(b"\n", start, good.end())
+        start = good.end()
+        if start == len(rows):
+            return
+        yield line
+        line, start = line + 1, rows.index(b"\n", start) + 1
 
 
 def _forms(secret: bytes) -> Sequence[bytes]:

@@ -1,6 +1,7 @@
 """`shared_release`, and the search through a release's bytes before it leaves: what is planted holds it back."""
 
 import json
+import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from s3logx_assets.definitions import build_defs
 from s3logx_assets.resources import build_resources
 from s3logx_assets.settings import Settings
 from s3logx_tests.platform import EvenOddGeolocator, Platform, failure_text, line
+
+KEY = {"S3LOGX_KEY": "A" * 43 + "="}
 
 
 class Leaky(EvenOddGeolocator):
@@ -92,6 +95,26 @@ def test_what_was_planted_in_the_public_store_is_not_shared(tmp_path: Path) -> N
         assert not (tmp_path / "site").exists()
 
 
+def test_a_release_that_is_not_whole_is_not_shared(tmp_path: Path) -> None:
+    """A release that was cleared away from the store once took the whole site away with it."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        platform = sharing(tmp_path, instance)
+        assert platform.publish().success
+        assert platform.materialize("shared_release").success
+        site, release = tmp_path / "site", platform.latest.resolve()
+        shown = {path: path.read_bytes() for path in site.rglob("*") if path.is_file()}
+        (release / "index.html").rename(tmp_path / "index.html")
+        assert "not as it was published" in failure_text(platform.materialize("shared_release"))
+        (tmp_path / "index.html").rename(release / "index.html")
+        (release / "notes.txt").write_bytes(b"a note")
+        assert "not as it was published" in failure_text(platform.materialize("shared_release"))
+        shutil.rmtree(release)
+        assert "not as it was published" in failure_text(platform.materialize("shared_release"))
+        assert {path: path.read_bytes() for path in site.rglob("*") if path.is_file()} == shown
+        assert platform.publish().success
+        assert platform.materialize("shared_release").success
+
+
 def test_a_dataset_named_like_an_address_is_published_and_counted(platform: Platform) -> None:
     filled(platform, "10.1.2.3/sub-192.0.2.77/a.nwb")
     result = platform.publish()
@@ -109,8 +132,17 @@ def test_parquet_is_read_for_what_it_holds(platform: Platform) -> None:
     assert refuse_leaks(files, secrets) == 0
     sink = BytesIO()
     pq.write_table(pa.table({"region": ["198.51.100.7"]}), sink)
+    name = "summaries/ds1/by_region.parquet"
     with pytest.raises(ReleaseError, match=r"by_region\.parquet: looks like an address"):
-        refuse_leaks({**files, "summaries/ds1/by_region.parquet": sink.getvalue()}, secrets)
+        refuse_leaks({**files, name: sink.getvalue()}, secrets)
+    with pytest.raises(ReleaseError, match=r"by_region\.parquet of the release is damaged"):
+        refuse_leaks({**files, name: b"PAR1" + bytes(20)}, secrets)
+    good = pq.read_table(BytesIO(files[name]))
+    for column, kind in (("ip_index", pa.int64()), ("more", pa.int64())):
+        sink = BytesIO()
+        pq.write_table(good.append_column(column, pa.nulls(good.num_rows, kind)), sink)
+        with pytest.raises(ReleaseError, match=r"by_region\.parquet: a column that no public table has"):
+            refuse_leaks({**files, name: sink.getvalue()}, secrets)
 
 
 def test_sharing_is_in_the_graph_where_there_is_a_place(tmp_path: Path) -> None:
@@ -122,11 +154,24 @@ def test_sharing_is_in_the_graph_where_there_is_a_place(tmp_path: Path) -> None:
     assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == {"publication", "shared_release"}
 
 
+def test_a_site_may_be_beside_the_store_in_its_bucket() -> None:
+    environment = {"DAGSTER_HOME": "/nowhere", "S3LOGX_LOGS": "/nowhere", "S3LOGX_FIRST_DATE": "2025-03-01", **KEY}
+    for site in ("s3://bucket/x/www", "s3://bucket/private", "s3://other"):
+        settings = Settings.read({**environment, "S3LOGX_STORE": "s3://bucket/x", "S3LOGX_PUBLISH_TO": site})
+        assert str(settings.publish_to).startswith(site)
+
+
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
         ({"S3LOGX_PUBLISH_TO": "{home}/s3logx/public"}, "outside the store"),
         ({"S3LOGX_PUBLISH_TO": "{home}"}, "not around it"),
+        ({"S3LOGX_PUBLISH_TO": "{home}", "S3LOGX_STORE": "{home}/../store"}, "the key may lie there"),
+        ({"S3LOGX_PUBLISH_TO": "{home}/..", "S3LOGX_STORE": "s3://bucket/x", **KEY}, "the key may lie there"),
+        ({"S3LOGX_PUBLISH_TO": "s3://bucket/x", "S3LOGX_STORE": "s3://bucket/x/", **KEY}, "outside the store"),
+        ({"S3LOGX_PUBLISH_TO": "s3://bucket/x/private", "S3LOGX_STORE": "s3://bucket/x", **KEY}, "outside the store"),
+        ({"S3LOGX_PUBLISH_TO": "s3://bucket/public/y", "S3LOGX_STORE": "s3://bucket", **KEY}, "outside the store"),
+        ({"S3LOGX_PUBLISH_TO": "s3://bucket/", "S3LOGX_STORE": "s3://bucket/x", **KEY}, "not around it"),
         ({"S3LOGX_PUBLISH_TO": "ftp://x"}, "S3LOGX_PUBLISH_TO"),
         ({"S3LOGX_PUBLISH_TO": "s3://bucket/site-"}, "s3://bucket/prefix"),
         ({"S3LOGX_PUBLISH_PUSH": "1"}, "git work tree"),

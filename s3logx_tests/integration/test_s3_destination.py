@@ -78,6 +78,55 @@ def test_an_object_that_somebody_took_away_is_put_back(client: Any, location: S3
     assert held(client, location)["www/a/x.tsv"] == b"x"
 
 
+def test_an_object_of_others_is_not_overwritten(client: Any, location: S3Location) -> None:
+    client.put_object(Bucket=location.bucket, Key="www/index.html", Body=b"?")
+    with pytest.raises(StoreError, match=r"files of others where those of the release belong: index\.html; move"):
+        send(place(location), "r1", FIRST)
+    assert held(client, location) == {"www/index.html": b"?"}
+
+
+def test_a_second_look_sees_what_has_changed_since(client: Any, location: S3Location) -> None:
+    one = place(location)
+    assert one.trial() == "no release is there yet"
+    send(one, "r1", FIRST)
+    assert send(one, "r1", FIRST).written == 0
+    client.delete_object(Bucket=location.bucket, Key="www/a/x.tsv")
+    assert send(one, "r1", FIRST).written == 2
+    assert one.trial() == "a release is there"
+
+
+class Killed(Exception):
+    """Instead of a kill."""
+
+
+class Dying(S3Place):
+    """Dies before its n-th change."""
+
+    left = 0
+
+    def put(self, name: str, content: bytes) -> None:
+        if not self.left:
+            raise Killed
+        self.left -= 1
+        super().put(name, content)
+
+
+def test_killed_anywhere_the_next_time_puts_it_right(aws: S3Server, client: Any) -> None:
+    """Also where a file has the size that it had, and so looks as it did."""
+    for changes in range(4):
+        location = S3Location(f"killed-{changes}", "www/")
+        aws.make_bucket(location.bucket)
+        send(place(location), "r1", FIRST)
+        dying = Dying(build_bucket(location, ROLE))
+        dying.left = changes
+        with pytest.raises(Killed):
+            send(dying, "r2", {**SECOND, "a/x.tsv": b"X"})
+        send(place(location), "r1", FIRST)
+        found = held(client, location)
+        found.pop("www/release.json")
+        assert found == {f"www/{name}": content for name, content in FIRST.items()}
+
+
 def test_a_bucket_that_is_not_there_is_told(aws: S3Server) -> None:
     with pytest.raises(StoreError, match=r"S3LOGX_PUBLISH_TO: s3://no-such-bucket/: there is no such bucket"):
         send(place(S3Location("no-such-bucket")), "r1", FIRST)

@@ -94,14 +94,17 @@ class Dying(FolderPlace):
 @pytest.mark.parametrize("following", [("r1", FIRST), ("r2", SECOND)], ids=["back", "on"])
 def test_killed_anywhere_the_next_time_puts_it_right(tmp_path: Path, following: tuple[str, dict[str, bytes]]) -> None:
     """Also where the next release is the one before: a file that was written already is not taken for the old one."""
-    for changes in range(6):
-        folder = tmp_path / str(changes)
-        folder.mkdir()
-        send(FolderPlace(folder), "r1", FIRST)
-        with pytest.raises(Killed):
-            send(Dying(folder, changes), "r2", SECOND)
-        send(FolderPlace(folder), *following)
-        assert held(folder) == manifest(*following, folder)
+    for first in (True, False):
+        for changes in range(6):
+            folder = tmp_path / f"{first}{changes}"
+            folder.mkdir()
+            (folder / "CNAME").write_bytes(b"theirs")
+            if not first:
+                send(FolderPlace(folder), "r1", FIRST)
+            with pytest.raises(Killed):
+                send(Dying(folder, changes), "r2" if not first else "r1", SECOND if not first else FIRST)
+            send(FolderPlace(folder), *following)
+            assert held(folder) == {**manifest(*following, folder), "CNAME": b"theirs"}
 
 
 def test_readers_find_the_first_page_last(tmp_path: Path) -> None:
@@ -134,23 +137,80 @@ def test_links_do_not_lead_out(tmp_path: Path) -> None:
         send(FolderPlace(inside), "r1", FIRST)
     assert held(outside) == {"x.tsv": b"theirs"}
     (inside / "a").unlink()
-    (inside / "index.html").symlink_to(outside / "x.tsv")
     send(FolderPlace(inside), "r1", FIRST)
-    assert (outside / "x.tsv").read_bytes() == b"theirs"
-    assert (inside / "index.html").read_bytes() == b"1"
+    for name in ("index.html", "a/x.tsv"):  # in place of files that were ours
+        (inside / name).unlink()
+        (inside / name).symlink_to(outside / "x.tsv")
+    send(FolderPlace(inside), "r2", SECOND)
+    assert held(outside) == {"x.tsv": b"theirs"}
+    assert held(inside) == manifest("r2", SECOND, inside)
+    assert not any(path.is_symlink() for path in inside.rglob("*"))
 
 
-@pytest.mark.parametrize(
-    "listed", [b"", b"{", b"[]", b"7", b'{"files": 3}', b'{"files": {"../../x": "", "/etc/x": "", "a//b": ""}}']
-)
-def test_a_manifest_of_somebody_else_removes_nothing(tmp_path: Path, listed: bytes) -> None:
+@pytest.mark.parametrize("name", ["index.html", "a/x.tsv"])
+@pytest.mark.parametrize("content", [b"theirs", FIRST["index.html"], None])
+def test_a_file_of_others_is_not_overwritten(tmp_path: Path, name: str, content: bytes | None) -> None:
+    """The change log of somebody's project, say, at the top of whose work tree a release was to go."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    if content is None:
+        (tmp_path / name).symlink_to("nowhere")
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(StoreError, match=f"files of others where those of the release belong: {name}; move"):
+        send(FolderPlace(tmp_path), "r1", FIRST)
+    assert sorted(held(tmp_path)) == ([] if content is None else [name])
+    (tmp_path / name).unlink()
+    send(FolderPlace(tmp_path), "r1", FIRST)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/new.tsv").write_bytes(b"theirs")
+    with pytest.raises(StoreError, match=r"c/new\.tsv"):
+        send(FolderPlace(tmp_path), "r2", SECOND)
+    (tmp_path / "c/new.tsv").unlink()
+    (tmp_path / "c").rmdir()
+    assert held(tmp_path) == manifest("r1", FIRST, tmp_path)
+
+
+def test_what_is_no_release_takes_the_place_of_none(tmp_path: Path) -> None:
+    send(FolderPlace(tmp_path), "r1", FIRST)
+    with pytest.raises(KeyError):
+        send(FolderPlace(tmp_path), "r2", {})
+    assert held(tmp_path) == manifest("r1", FIRST, tmp_path)
+
+
+@pytest.mark.parametrize("listed", [b"", b"{", b"[]", b"7", b"{}", b'{"files": 3}', b"\xff"])
+def test_a_manifest_of_somebody_else_is_left_alone(tmp_path: Path, listed: bytes) -> None:
+    (tmp_path / "release.json").write_bytes(listed)
+    with pytest.raises(StoreError, match=r"release\.json that no release left there"):
+        send(FolderPlace(tmp_path), "r1", FIRST)
+    assert held(tmp_path) == {"release.json": listed}
+
+
+def test_a_manifest_leads_nowhere_else(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     folder.mkdir(parents=True)
     (tmp_path / "x").write_bytes(b"theirs")
-    (folder / "release.json").write_bytes(listed)
+    (folder / "release.json").write_bytes(b'{"files": {"../../x": "", "/etc/x": "", "a//b": "", "../x": ""}}')
     send(FolderPlace(folder), "r1", FIRST)
     assert held(folder) == manifest("r1", FIRST, folder)
     assert (tmp_path / "x").read_bytes() == b"theirs"
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_writing(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name in (".writing-index.html.0011", "a/.writing-x.tsv.0011"):
+        (tmp_path / name).write_bytes(b"half")
+    send(FolderPlace(tmp_path), "r1", FIRST)
+    assert held(tmp_path) == manifest("r1", FIRST, tmp_path)
+
+
+def test_a_place_is_tried_without_a_change(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert FolderPlace(tmp_path / "a/b").trial() == f"will be made below {tmp_path}"
+    with pytest.raises(StoreError, match=r"file is not a folder"):
+        FolderPlace(tmp_path / "file/x").trial()
+    assert sorted(os.listdir(tmp_path)) == ["file"]
+    send(FolderPlace(tmp_path / "a"), "r1", FIRST)
+    assert FolderPlace(tmp_path / "a").trial() == "a release is there"
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
@@ -233,6 +293,41 @@ def test_a_folder_in_a_work_tree_and_one_without_commits(tree: Path, tmp_path: P
     send(GitPlace(empty, push=False), "r1", FIRST)
     assert messages(empty) == ["Release r1"]
     assert not work_tree(tmp_path)
+    assert work_tree(tree / "not/there/yet")
+    send(GitPlace(tree / "not/there/yet", push=False), "r1", FIRST)
+    assert messages(tree) == ["Release r1", "Release r1", "First"]
+
+
+def test_another_repository_in_the_surroundings_is_not_meant(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a hook of another repository git says where that one is; the release once was committed there."""
+    other = tmp_path / "other"
+    subprocess.run(["git", "init", "--quiet", str(other)], check=True)
+    with monkeypatch.context() as surroundings:
+        surroundings.setenv("GIT_DIR", str(other / ".git"))
+        surroundings.setenv("GIT_INDEX_FILE", str(other / ".git/index"))
+        send(GitPlace(tree, push=False), "r1", FIRST)
+    assert messages(tree) == ["Release r1", "First"]
+    assert git(other, "count-objects") == "0 objects, 0 kilobytes"
+
+
+def test_what_git_will_have_nothing_to_do_with_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not taken for a folder that needs no commit."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert work_tree(tree)
+    with pytest.raises(StoreError, match="`git rev-parse` failed"):
+        GitPlace(tree, push=False).trial()
+
+
+def test_a_push_is_tried_without_pushing(tree: Path, tmp_path: Path) -> None:
+    assert GitPlace(tree, push=True).trial() == "no release is there yet; a git work tree"
+    send(GitPlace(tree, push=False), "r1", FIRST)
+    assert GitPlace(tree, push=True).trial() == "a release is there; a git work tree"
+    assert messages(tmp_path / "remote") == ["First"]
+    (tmp_path / "remote").rename(tmp_path / "away")
+    with pytest.raises(StoreUnavailable, match="`git push` failed"):
+        GitPlace(tree, push=True).trial()
 
 
 def test_a_push_that_failed_is_made_up_for(tree: Path, tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ class Rules:
     @property
     def secrets(self) -> list[bytes]:
         """What the settings and the environment hold that must be nowhere else, but for the master key."""
-        given = (self.settings.ipinfo_key, self.settings.opencage_key, os.environ.get("AWS_SECRET_ACCESS_KEY"))
+        of_aws = (os.environ.get(name) for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"))
+        given = (self.settings.ipinfo_key, self.settings.opencage_key, *of_aws)
         return [secret.encode() for secret in given if secret]
 
     @cached_property

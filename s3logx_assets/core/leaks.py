@@ -5,9 +5,8 @@ that will leave. A finding tells where and what kind, never the text. What looks
 dataset or a file is the archive's own text and is counted apart. What is done about a finding does not belong here.
 
 Looked for are the textual forms of addresses (RFC 4291 for IPv6), also behind the escapes of JSON, URLs and HTML and glued
-to words: `ip192.0.2.1`, `1.2.0.192.in-addr.arpa`. Not addresses are what has one letter before it, a version (`v1.2.3.4`)
-or the path of a drawing (`M1.2.3.4`), and what has not four parts. An address as one plain number cannot be told from a
-count; the columns see to that.
+to words: `ip192.0.2.1`, `1.2.0.192.in-addr.arpa`. Not addresses are versions, with a `v` before them (`v1.2.3.4`) or with
+another count of parts than four. An address as one plain number cannot be told from a count; the columns see to that.
 
 All patterns are linear in the content.
 """
@@ -28,7 +27,7 @@ _V4 = re.compile(rb"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _DIGITS_AND_DOTS = re.compile(rb"[0-9.]*")
 # `%20` or `\u00e9` before an address: its last digits are not the address's.
 _ESCAPE_BEFORE = re.compile(rb"(?:%(?:25)*[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2})([0-9.]+)\Z")
-_LETTER_BEFORE = re.compile(rb"(?<![A-Za-z\\])[A-Za-z]\Z")
+_VERSION_BEFORE = re.compile(rb"(?<![A-Za-z\\])[vV]\Z")
 _EIGHT_GROUPS = re.compile(rb":(?<=[0-9A-Fa-f]:)(?:[0-9A-Fa-f]{1,4}:){6}[0-9A-Fa-f]{1,4}")
 _PAIR = re.compile(rb"::(?!:)")  # the last two of three: `at:` may stand before an address
 _GROUP = re.compile(rb"[0-9A-Fa-f]{1,4}")
@@ -189,7 +188,7 @@ def _v4s(content: bytes) -> Iterator[tuple[bytes, int]]:
         text = content[start:end]
         ahead = content[max(start - 8, 0) : start]
         escape = _ESCAPE_BEFORE.search(ahead + text) if b"%" in ahead or b"\\" in ahead else None
-        apart = escape is not None or text.startswith(b".") or not _LETTER_BEFORE.search(ahead)
+        apart = escape is not None or text.startswith(b".") or not _VERSION_BEFORE.search(ahead)
         text = (text if escape is None else escape[1]).strip(b".")
         if apart and _V4.fullmatch(text) and max(map(int, text.split(b"."))) < 256:
             yield text, place

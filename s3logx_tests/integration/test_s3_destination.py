@@ -113,7 +113,7 @@ class Dying(S3Place):
 
 def test_killed_anywhere_the_next_time_puts_it_right(aws: S3Server, client: Any) -> None:
     """Also where a file has the size that it had, and so looks as it did."""
-    for changes in range(4):
+    for changes in (1, 3):
         location = S3Location(f"killed-{changes}", "www/")
         aws.make_bucket(location.bucket)
         send(place(location), "r1", FIRST)

@@ -29,6 +29,7 @@ _OWN_NAMES = {"home": "DAGSTER_HOME", "ipinfo_key": "IPINFO_API_KEY", "opencage_
 _INVENTORY = "the folder of an S3 Inventory's snapshots: a path, or s3://bucket/prefix/source-bucket/configuration"
 _PUBLISH_TO = "the path of a folder or of a git work tree, or s3://bucket/prefix"
 _SOURCE = "the web address below which the sources are read, such as https://git.example.org/archive/s3logx/blob/main"
+_SITE = "a web address with a name, such as https://usage.example.org"
 _SECRETS = ("key", "new_key", "excluded_ips", "ipinfo_key", "opencage_key")
 
 
@@ -113,7 +114,7 @@ class Settings:
             inventory_prefix=env.get("S3LOGX_INVENTORY_PREFIX", "").strip() or None,
             trailing_dates=_count(env, "S3LOGX_TRAILING_DATES", 7),
             archive_name=_parse(env, "S3LOGX_ARCHIVE_NAME", "one line of at most 200 characters", _one_line),
-            site_url=_parse(env, "S3LOGX_SITE_URL", "a web address, such as https://usage.example.org", _web_address),
+            site_url=_parse(env, "S3LOGX_SITE_URL", _SITE, _named_address),
             licence=_parse(env, "S3LOGX_LICENCE", "an SPDX licence identifier, such as CC0-1.0", _spdx),
             publish_to=_parse(env, "S3LOGX_PUBLISH_TO", _PUBLISH_TO, parse_location),
             publish_push=_switch(env, "S3LOGX_PUBLISH_PUSH", False),
@@ -266,6 +267,14 @@ def _web_address(text: str) -> str:
     if plain is None or not parts.hostname:
         raise ValueError
     return text.rstrip("/")
+
+
+def _named_address(text: str) -> str:
+    """A release with a numeric address in it would be held back."""
+    address = _web_address(text)
+    if re.fullmatch("[0-9.]+", urlsplit(address).hostname or ""):
+        raise ValueError
+    return address
 
 
 def _spdx(text: str) -> str:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from s3logx_assets.core.data_package import About
 
@@ -43,7 +44,7 @@ def json_ld(
     """A Dataset as JSON-LD, safe inside a script element. `first`: the first date, YYYY-MM-DD; `folder`: where the page is,
     "" or ending in a slash; `files`: paths from there; `part_of`: the title of the archive's report on a dataset's page. The
     release is not named, since a page must not change where its figures do not."""
-    base = f"{about.site_url}/{folder}" if about.site_url else ""
+    base = f"{about.site_url}/{quote(folder)}" if about.site_url else ""
     dataset: dict[str, Any] = {
         "@context": "https://schema.org",
         "@type": "Dataset",
@@ -58,13 +59,13 @@ def json_ld(
                 "@type": "DataDownload",
                 "name": path.rpartition("/")[2],
                 "encodingFormat": _MEDIA[path.rpartition(".")[2]],
-                "contentUrl": base + path.replace("%", "%25"),
+                "contentUrl": base + quote(path),
             }
             for path in files
         ],
     }
     if about.site_url:
-        dataset["url"] = f"{base.replace('%', '%25')}index.html"
+        dataset["url"] = f"{base}index.html"
     if about.licence:
         dataset["license"] = about.licence_url or about.licence
     if part_of:

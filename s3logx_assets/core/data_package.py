@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
+from urllib.parse import quote
 
 SHA256SUMS = "SHA256SUMS"
 _COUNT = "{} below the threshold have no figure, others are rounded"
@@ -82,7 +83,7 @@ def data_package(name: str, title: str, folder: str, files: Mapping[str, bytes],
         link = {"path": about.licence_url} if about.licence_url else {}
         package["licenses"] = [{"name": about.licence, **link}]
     if about.site_url:
-        package["homepage"] = f"{about.site_url}/{folder}index.html"
+        package["homepage"] = f"{about.site_url}/{quote(folder)}index.html"
     return json.dumps(package, indent=2, ensure_ascii=False).encode()
 
 

@@ -46,7 +46,7 @@ def test_a_package_describes_every_file_and_every_column() -> None:
     package = json.loads(data_package("usage-DS 1", "DS 1", "summaries/DS%201/", FILES, about()))
     assert package["name"] == "usage-ds-1"
     assert package["version"] == "2025-03-01-abc"
-    assert package["homepage"] == "https://u.example.org/x/summaries/DS%201/index.html"
+    assert package["homepage"] == "https://u.example.org/x/summaries/DS%25201/index.html"
     assert package["licenses"] == [{"name": "CC0-1.0", "path": "https://spdx.org/licenses/CC0-1.0.html"}]
     resources = {resource["path"]: resource for resource in package["resources"]}
     assert set(resources) == set(FILES)
@@ -140,7 +140,7 @@ def test_json_ld_survives_its_page(title: str) -> None:
     assert data["@type"] == "Dataset"
     assert 50 <= len(data["description"]) <= 5000
     assert data["temporalCoverage"] == "2024-01-01/2025-03-01"
-    assert data["distribution"][0]["contentUrl"] == "https://u.example.org/x/summaries/a%20b/by_day.tsv"
+    assert data["distribution"][0]["contentUrl"] == "https://u.example.org/x/summaries/a%2520b/by_day.tsv"
     assert data["distribution"][0]["encodingFormat"] == "text/tab-separated-values"
     assert "2025-03-01-abc" not in text, "a page changes with its figures, not with every release"
 

@@ -107,6 +107,10 @@ def test_the_defaults_are_those_of_the_manual() -> None:
         ("S3LOGX_REJECTED_SHARE", "1", "rejected_share", 1.0),
         ("S3LOGX_REJECTED_SHARE", "0.5", "rejected_share", 0.5),
         ("S3LOGX_FRESH_DAYS", "0", "fresh_days", 0),
+        ("S3LOGX_ARCHIVE_NAME", " Ärchive <1> & more ", "archive_name", "Ärchive <1> & more"),
+        ("S3LOGX_SITE_URL", "https://usage.example.org/x/", "site_url", "https://usage.example.org/x"),
+        ("S3LOGX_SITE_URL", "http://localhost:8000", "site_url", "http://localhost:8000"),
+        ("S3LOGX_LICENCE", "CC-BY-4.0", "licence", "CC-BY-4.0"),
         ("S3LOGX_SOURCE_URL", "https://git.example.org/a/blob/v1/", "source_url", "https://git.example.org/a/blob/v1"),
     ],
 )
@@ -170,6 +174,13 @@ def test_a_legal_value_is_taken(name: str, text: str, field: str, value: object)
         ("S3LOGX_REJECTED_SHARE", "inf", "a share from 0 to 1"),
         ("S3LOGX_REJECTED_SHARE", "1 %", "a share from 0 to 1"),
         ("S3LOGX_FRESH_DAYS", "1.5", "a whole number from 0"),
+        ("S3LOGX_ARCHIVE_NAME", "two\nlines", "one line of at most 200 characters"),
+        ("S3LOGX_ARCHIVE_NAME", "x" * 201, "one line of at most 200 characters"),
+        *(
+            ("S3LOGX_SITE_URL", text, "a web address with a name")
+            for text in ("usage.example.org", "ftp://x", "https://a@b.org", "https://b.org/?q", "https://192.0.2.1/x")
+        ),
+        ("S3LOGX_LICENCE", "CC BY 4.0", "an SPDX licence identifier"),
         ("S3LOGX_SOURCE_URL", "git@git.example.org:a", "the web address below which the sources are read"),
     ],
 )

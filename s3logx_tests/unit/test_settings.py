@@ -174,7 +174,6 @@ def test_a_legal_value_is_taken(name: str, text: str, field: str, value: object)
         ("S3LOGX_REJECTED_SHARE", "inf", "a share from 0 to 1"),
         ("S3LOGX_REJECTED_SHARE", "1 %", "a share from 0 to 1"),
         ("S3LOGX_FRESH_DAYS", "1.5", "a whole number from 0"),
-        ("S3LOGX_ARCHIVE_NAME", "two\nlines", "one line of at most 200 characters"),
         ("S3LOGX_ARCHIVE_NAME", "x" * 201, "one line of at most 200 characters"),
         *(
             ("S3LOGX_SITE_URL", text, "a web address with a name")
@@ -395,3 +394,8 @@ def test_nothing_is_read_on_import() -> None:
     )
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.startswith("read: DAGSTER_HOME")
+
+
+def test_the_archives_name_is_one_line() -> None:
+    with pytest.raises(SettingsError, match=r"S3LOGX_ARCHIVE_NAME='two.*lines' is not legal; it must be one line"):
+        Settings.read({**REQUIRED, "S3LOGX_ARCHIVE_NAME": "two\nlines"})

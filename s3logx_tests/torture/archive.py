@@ -1,0 +1,126 @@
+"""An archive to attack: logs of several dates whose addresses are known, the platform over them, and what must come of it.
+
+What came of an attack is compared row for row with a run that nobody disturbed. How it is attacked does not belong here.
+"""
+
+import base64
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+
+from s3logx_assets.adapters.table_store import TableStore
+from s3logx_assets.resources import build_release_store, private_files
+from s3logx_assets.settings import Settings
+from s3logx_tests.platform import DAILY, line
+from s3logx_tests.torture.attack import Toll, intact
+from s3logx_tests.torture.canaries import Canaries
+from s3logx_tests.torture.child import STEPS, Child, Job
+
+FIRST = date(2025, 3, 1)
+SCOPED = ("summaries", "totals")
+_LEFT_BEHIND = (".writing-", ".new-", ".tmp")
+
+Contents = dict[str, Counter[str]]
+
+
+class Archive:
+    """Logs, home and store below `folder`, which is made. `settings` beside the folders'; the dates begin with FIRST."""
+
+    def __init__(self, folder: Path, days: int = 3, files: int = 3, lines: int = 40, **settings: str) -> None:
+        folder.mkdir(parents=True)
+        (folder / "home").mkdir()
+        self.folder = folder
+        self.days = [FIRST + timedelta(days=number) for number in range(days)]
+        self.environment = {
+            "DAGSTER_HOME": str(folder / "home"),
+            "S3LOGX_LOGS": str(folder / "logs"),
+            "S3LOGX_FIRST_DATE": FIRST.isoformat(),
+            "S3LOGX_WORKERS": "1",
+            # With a key of its own choice two archives can be compared, and the key be looked for.
+            "S3LOGX_KEY": base64.b64encode(random.Random("key").randbytes(32)).decode(),
+            **settings,
+        }
+        self.canaries = Canaries(secrets=[base64.b64decode(self.environment["S3LOGX_KEY"])])
+        for day in self.days:
+            for number in range(files):
+                self.deliver(day, number, lines)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.read(self.environment)
+
+    @property
+    def store(self) -> TableStore:
+        return TableStore(private_files(self.settings))
+
+    def deliver(self, day: date, number: int, lines: int = 40) -> Path:
+        """One more log file of a date, always the same for the same date and number."""
+        rng = random.Random(f"{day} {number}")
+        text = ""
+        for second in range(lines):
+            address = self.canaries.make(rng)
+            key = f"ds{rng.randrange(4)}/sub-{rng.randrange(6)}/file{rng.randrange(9)}.nwb"
+            request_id = f"{rng.getrandbits(64):016X}"
+            status, when = rng.choice((200, 206)), number * 3600 + second
+            text += line(key, day.isoformat(), when, status, 100, ip=address, request_id=request_id)
+        path = self.folder / "logs" / f"{day:%Y/%m/%d}" / f"{day}-00-00-{number:02}-{number:08X}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def start(
+        self,
+        sabotage: Callable[[], None] = intact,
+        doom: Callable[[], None] | None = None,
+        steps: Sequence[str] = STEPS,
+        environment: Mapping[str, str] | None = None,
+    ) -> Child:
+        """Runs `steps` in a process group of its own."""
+        first, last = self.days[0].isoformat(), self.days[-1].isoformat()
+        return Child(Job(self.folder, {**self.environment, **(environment or {})}, first, last, steps, sabotage, doom))
+
+    def run(self, sabotage: Callable[[], None] = intact, steps: Sequence[str] = STEPS) -> int:
+        """The same to its end; the exit code."""
+        return self.start(sabotage, steps=steps).end()
+
+    def contents(self) -> Contents:
+        """The rows of every private table as a multiset, and each file of the latest release, by name."""
+        store = self.store
+        found: Contents = {}
+        for asset in (*DAILY, *SCOPED):
+            dimension = "log_date" if asset in DAILY else "scope"
+            for value in store.partitions(asset, dimension):
+                for part in ("part-0",) if asset != "summaries" else ("newest_month", "earlier_months"):
+                    read = store.read_whole(asset, f"{dimension}={value}", part)
+                    if read is not None:
+                        rows = map(repr, read[0].to_pylist())
+                        found[f"{asset} {value} {part}"] = Counter(rows)
+        releases = build_release_store(self.settings)
+        if (latest := releases.latest()) is not None:
+            totals = json.loads(releases.read(latest, "totals.json"))
+            for scope in totals:
+                for table in ("by_day", "by_asset", "by_region"):
+                    name = f"summaries/{scope}/{table}.tsv"
+                    found[name] = Counter(releases.read(latest, name).decode().splitlines())
+        return found
+
+    def toll(self, expected: Contents, child: Child | None = None) -> Toll:
+        """What is missing and what is too much against `expected`, what of `child` or of any writer is left, and canaries
+        where none may be."""
+        found = self.contents()
+        lost = sum((expected[name] - found.get(name, Counter())).total() for name in expected)
+        doubled = sum((found[name] - expected.get(name, Counter())).total() for name in found)
+        left = len(child.orphans()) if child is not None else 0
+        return Toll(1, lost, doubled, self.leaks(), left + len(self.left_behind()))
+
+    def leaks(self) -> int:
+        """Places where a canary was found: every file below the archive's folder but the logs and the key's."""
+        return len(self.canaries.found_in(self.folder, exempt=(self.folder / "logs",)))
+
+    def left_behind(self) -> list[Path]:
+        """Files that only a writer at work may have."""
+        home = self.folder / "home"
+        return [path for path in home.rglob("*") if path.name.startswith(_LEFT_BEHIND)]

@@ -1,0 +1,6 @@
+"""All attacks, in the order of the table."""
+
+from s3logx_tests.torture import crash
+from s3logx_tests.torture.attack import Attack
+
+ATTACKS: tuple[Attack, ...] = (*crash.ATTACKS,)

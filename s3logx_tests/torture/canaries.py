@@ -1,0 +1,107 @@
+"""Addresses and secrets that are known, and the search for them in every byte that the platform leaves anywhere.
+
+Looked for are addresses as text and in network order, also inside the compressed columns of Parquet files and in
+gzip; secrets as bytes, base64 and hexadecimal. What may hold them is the caller's to say.
+"""
+
+import base64
+import gzip
+import ipaddress
+import random
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_TOKEN = re.compile(rb"[0-9a-fA-F:.]{6,45}")
+# Addresses of documentation (RFC 5737, RFC 3849), so that a leak of a test is nobody's.
+_NETWORKS = ("192.0.2.", "198.51.100.", "203.0.113.")
+
+
+class Canaries:
+    """The addresses that were made, and the secrets that there are."""
+
+    def __init__(self, secrets: Iterable[bytes] = ()) -> None:
+        self.addresses: set[str] = set()
+        self._packed: set[bytes] = set()
+        self._secrets: set[bytes] = set()
+        for secret in secrets:
+            self.add_secret(secret)
+
+    def add_secret(self, secret: bytes) -> None:
+        """A secret to look for: a key's bytes, or the text of a service's key."""
+        self._secrets |= {secret, base64.b64encode(secret).rstrip(b"="), base64.urlsafe_b64encode(secret).rstrip(b"=")}
+        self._secrets |= {secret.hex().encode(), secret.hex().upper().encode()}
+
+    def make(self, rng: random.Random) -> str:
+        """One more address, as text."""
+        if rng.random() < 0.2:
+            address = str(ipaddress.IPv6Address(0x20010DB8 << 96 | rng.getrandbits(64)))
+        else:
+            address = f"{rng.choice(_NETWORKS)}{rng.randrange(1, 255)}"
+        self.add_address(address)
+        return address
+
+    def add_address(self, address: str) -> None:
+        """An address to look for."""
+        self.addresses.add(address)
+        parsed = ipaddress.ip_address(address)
+        mapped = parsed if parsed.version == 6 else ipaddress.IPv6Address(f"::ffff:{address}")
+        self._packed.add(mapped.packed)
+
+    def in_bytes(self, content: bytes) -> bool:
+        """Whether an address or a secret is in `content`."""
+        if any(secret in content for secret in self._secrets) or any(one in content for one in self._packed):
+            return True
+        texts = {address.encode() for address in self.addresses}
+        return bool(texts.intersection(token.strip(b".:") for token in _TOKEN.findall(content)))
+
+    def in_file(self, path: Path) -> bool:
+        """The same of a file: its bytes as they are, unpacked where it is gzip or Parquet."""
+        content = path.read_bytes()
+        if self.in_bytes(content):
+            return True
+        if content[:2] == b"\x1f\x8b":
+            try:
+                return self.in_bytes(gzip.decompress(content))
+            except (OSError, EOFError, zlib.error):
+                return False
+        return content[:4] == b"PAR1" and self._in_columns(path)
+
+    def found_in(self, folder: Path, exempt: Sequence[Path] = ()) -> list[Path]:
+        """The files below `folder` that hold one; not below `exempt`, and not the key's own file. A file that goes
+        meanwhile holds nothing."""
+        found = []
+        for path in sorted(folder.rglob("*")):
+            if any(path.is_relative_to(one) for one in exempt) or path.name.endswith(".key"):
+                continue
+            if self._in_name(path.name):
+                found.append(path)
+            elif path.is_file() and not path.is_symlink():
+                try:
+                    if self.in_file(path):
+                        found.append(path)
+                except FileNotFoundError:
+                    continue
+        return found
+
+    def _in_name(self, name: str) -> bool:
+        return self.in_bytes(name.encode("utf-8", "surrogateescape"))
+
+    def _in_columns(self, path: Path) -> bool:
+        try:
+            table = pq.ParquetFile(path).read()
+        except (pa.ArrowException, OSError):
+            return False
+        for column in table.columns:
+            values = column.unique().to_pylist()
+            if values and any(
+                self.in_bytes(value if isinstance(value, bytes) else value.encode())
+                for value in values
+                if isinstance(value, bytes | str)
+            ):
+                return True
+        return False

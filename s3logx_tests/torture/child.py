@@ -1,0 +1,127 @@
+"""The platform in a process group of its own, which can be killed at any moment with all that it started.
+
+The functions that run there live here, because a process imports the module of its function. They begin from a server
+that has imported everything, so that a try takes a second and not five.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import dagster as dg
+
+from s3logx_tests.platform import DAILY, Platform
+
+# The steps of a whole run, in order.
+STEPS = ("dates", "scopes", "publication")
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["pandas", "s3logx_assets.definitions", "s3logx_tests.torture.child"])
+_PATIENCE = 240
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a child does: `steps` of the platform in `folder` over the dates `first` to `last`. `sabotage` and then `doom`
+    are called before, in the child."""
+
+    folder: Path
+    environment: dict[str, str]
+    first: str
+    last: str
+    steps: Sequence[str] = STEPS
+    sabotage: Callable[[], None] | None = None
+    doom: Callable[[], None] | None = None
+
+
+class Child:
+    """A running job. All that it prints goes to `output`."""
+
+    def __init__(self, job: Job) -> None:
+        self.output = job.folder / f"output-{time.monotonic_ns()}.txt"
+        self._process: BaseProcess = _CONTEXT.Process(target=_work, args=(job, self.output))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def end(self) -> int:
+        """Waits for it; the exit code: 0 when every step succeeded, 1 when one failed, negative for a signal."""
+        self._process.join(_PATIENCE)
+        if self._process.exitcode is None:
+            self.kill()
+            raise AssertionError(f"a run hung for {_PATIENCE} s")
+        return self._process.exitcode
+
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it ended by itself within so many seconds."""
+        self._process.join(seconds)
+        return self._process.exitcode is not None
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """A signal to the whole group."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def orphans(self) -> list[int]:
+        """Processes that its end left behind, after a moment to notice it."""
+        deadline = time.monotonic() + 5
+        while (left := _of_group(self.pid)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return left
+
+
+def _of_group(group: int) -> list[int]:
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with suppress(OSError):
+                fields = (process / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[2]) == group and fields[0] != "Z":
+                    found.append(int(process.name))
+    return found
+
+
+def _work(job: Job, output: Path) -> None:
+    os.setsid()
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    # What a child inherits is the server's: signals as a shell would have them.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    os.environ.update(job.environment)
+    if job.sabotage is not None:
+        job.sabotage()
+    if job.doom is not None:
+        job.doom()
+    try:
+        done = _all_steps(job)
+    except BaseException:
+        traceback.print_exc()
+        done = False
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0 if done else 1)
+
+
+def _all_steps(job: Job) -> bool:
+    home = Path(job.environment["DAGSTER_HOME"])
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        platform = Platform(job.folder, instance, job.environment)
+        run = {
+            "dates": lambda: platform.daily(job.first, job.last, DAILY),
+            "scopes": platform.update_scopes,
+            "publication": platform.publish,
+        }
+        return all(run[step]().success for step in job.steps)

@@ -4,7 +4,8 @@ A check sees one date: its rows, its ledger and the source. It reports numbers, 
 record. Whether a date is stored at all is decided by the conservation law alone, in `assets.extract`.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -12,10 +13,11 @@ from itertools import islice
 
 import dagster as dg
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s3logx_assets.adapters.extractor import contents
+from s3logx_assets.adapters.log_contents import contents
 from s3logx_assets.adapters.log_store import Listing, LogStore
 from s3logx_assets.adapters.table_store import TableStore, partition
 from s3logx_assets.assets.daily import CheckOutcome
@@ -26,10 +28,15 @@ from s3logx_assets.core.ledger import LogObject
 from s3logx_assets.core.log_lines import Record, parse_record, split_records
 from s3logx_assets.core.sealing import Sealer
 
+Hashes = npt.NDArray[np.uint64]
+
 ASSET = "extracted_logs"
 _SAMPLED_FILES = 3
 _SAMPLED_RECORDS = 100
 _SAMPLED_BYTES = 1 << 20
+# Hashes of rows that are compared, of each of two dates; of more, a part that the hashes themselves choose.
+_COMPARED = 1 << 22
+_NONE = np.empty(0, np.uint64)
 
 SPECS = tuple(
     dg.AssetCheckSpec(name, asset=ASSET, blocking=blocking, description=description)
@@ -55,25 +62,39 @@ SPECS = tuple(
 
 @dataclass(frozen=True)
 class Subject:
-    """A date under check: its rows (EXTRACTED_LOGS), its ledger and what the source lists now."""
+    """A date under check: its rows and their number, its ledger and what the source lists now. `tables` gives the rows from
+    the first one on, as tables of EXTRACTED_LOGS."""
 
     day: date
-    rows: pa.Table
+    tables: Callable[[], Iterable[pa.Table]]
+    row_count: int
     ledger: pa.Table
     listing: Listing
 
 
 def evaluate(
-    subject: Subject, private_store: TableStore, log_store: LogStore, sealer: Sealer, first_date: date, limit: float
+    subject: Subject,
+    private_store: TableStore,
+    log_store: LogStore,
+    sealer: Sealer,
+    first_date: date,
+    limit: float,
+    is_excluded: Callable[[str], bool] | None = None,
 ) -> tuple[CheckOutcome, ...]:
-    """All checks of one date, in the order of SPECS. `limit` is the share of rejected records that is accepted."""
+    """All checks of one date, in the order of SPECS. `limit` is the share of rejected records that is accepted;
+    `is_excluded` tells the archive's own addresses, as logged."""
+    logic, times = _Downloads(), _Times(subject.day, first_date)
+    sample = _Sample(subject.ledger, log_store, sealer, is_excluded)
+    for rows in subject.tables():
+        for each in (logic, times, sample):
+            each.look_at(rows)
     return (
         conservation(subject),
         rejected_share(subject, limit),
-        downloads_logic(subject),
-        timestamps(subject, first_date),
-        duplicates_across_dates(subject, private_store),
-        reference_agreement(subject, log_store, sealer),
+        logic.outcome(),
+        times.outcome(),
+        duplicates_across_dates(subject, times, private_store),
+        sample.outcome(),
         completeness(subject),
     )
 
@@ -83,7 +104,7 @@ def conservation(subject: Subject) -> CheckOutcome:
     counts = ledgers.sum_of(subject.ledger)
     broken = ledgers.unaccounted(subject.ledger)
     figures = {name: counts[name] for name in ("files", "records", "extracted", "duplicate")}
-    passed = not broken and counts["extracted"] == subject.rows.num_rows
+    passed = not broken and counts["extracted"] == subject.row_count
     return CheckOutcome("conservation", passed, {**figures, "broken_files": broken}, warning=False)
 
 
@@ -95,53 +116,130 @@ def rejected_share(subject: Subject, limit: float) -> CheckOutcome:
     return CheckOutcome("rejected_share", share <= limit, {"share": share, "limit": limit, **reasons})
 
 
-def downloads_logic(subject: Subject) -> CheckOutcome:
+class _Downloads:
     """Rows with status 200 that sent less than the object's size. The format counts them as downloads all the same."""
-    rows = subject.rows
-    whole = pc.equal(rows["status"], 200)
-    short = pc.less(rows["bytes_sent"], rows["object_size"])
-    aborted = pc.sum(pc.and_(whole, pc.fill_null(short, False)), min_count=0).as_py()
-    downloads = pc.sum(whole, min_count=0).as_py()
-    return CheckOutcome("downloads_logic", aborted == 0, {"aborted": aborted, "downloads": downloads})
+
+    def __init__(self) -> None:
+        self._aborted = self._downloads = 0
+
+    def look_at(self, rows: pa.Table) -> None:
+        whole = pc.equal(rows["status"], 200)
+        short = pc.fill_null(pc.less(rows["bytes_sent"], rows["object_size"]), False)
+        self._aborted += _count(pc.and_(whole, short))
+        self._downloads += _count(whole)
+
+    def outcome(self) -> CheckOutcome:
+        figures = {"aborted": self._aborted, "downloads": self._downloads}
+        return CheckOutcome("downloads_logic", self._aborted == 0, figures)
 
 
-def timestamps(subject: Subject, first_date: date) -> CheckOutcome:
+class _Times:
     """Rows whose event lies before the first date of all, or after the date of the log file."""
-    requested = subject.rows["requested_at"]
-    early = _count(pc.less(requested, _midnight(first_date)))
-    late = _count(pc.greater_equal(requested, _midnight(subject.day + timedelta(days=1))))
-    return CheckOutcome("timestamps", not early and not late, {"before_first_date": early, "after_log_date": late})
+
+    def __init__(self, day: date, first_date: date) -> None:
+        self._first, self._end = _midnight(first_date), _midnight(day + timedelta(days=1))
+        self._early = self._late = 0
+        self.earliest: datetime | None = None
+
+    def look_at(self, rows: pa.Table) -> None:
+        requested = rows["requested_at"]
+        self._early += _count(pc.less(requested, self._first))
+        self._late += _count(pc.greater_equal(requested, self._end))
+        if rows.num_rows:
+            earliest = pc.min(requested).as_py()
+            self.earliest = min(self.earliest or earliest, earliest)
+
+    def outcome(self) -> CheckOutcome:
+        figures = {"before_first_date": self._early, "after_log_date": self._late}
+        return CheckOutcome("timestamps", not self._early and not self._late, figures)
 
 
-def duplicates_across_dates(subject: Subject, store: TableStore) -> CheckOutcome:
-    """Rows that equal a row of the day before in every stored column. An estimate: two requests can be alike, and
-    copies further apart are not looked for."""
+def duplicates_across_dates(subject: Subject, times: _Times, store: TableStore) -> CheckOutcome:
+    """Rows that equal a row of the day before in every stored column. An estimate: two requests can be alike, copies
+    further apart are not looked for, and of very many rows a part stands for all."""
     before = partition(subject.day - timedelta(days=1))
     suspects = 0
-    if subject.rows.num_rows and store.record(ASSET, before) is not None:
-        other = store.read(ASSET, before)
-        since = pc.min(subject.rows["requested_at"])
-        other = other.filter(pc.greater_equal(other["requested_at"], since))
-        until = pc.max(other["requested_at"])
-        rows = subject.rows
-        if other.num_rows:
-            rows = rows.filter(pc.less_equal(rows["requested_at"], until))
-            suspects = int(np.isin(_row_hashes(rows), _row_hashes(other)).sum())
+    if times.earliest is not None and store.record(ASSET, before) is not None:
+        since = pa.scalar(times.earliest, pa.timestamp("ms", tz="UTC"))
+        other = _Hashes(_COMPARED)
+        until = None
+        for rows in store.groups(ASSET, before, encoded=["object_key"]):
+            rows = rows.filter(pc.greater_equal(rows["requested_at"], since))
+            if rows.num_rows:
+                latest = pc.max(rows["requested_at"])
+                until = latest if until is None or latest.value > until.value else until
+                other.add(rows)
+        if until is not None:
+            own = _Hashes(_COMPARED)
+            for rows in subject.tables():
+                own.add(rows.filter(pc.less_equal(rows["requested_at"], until)))
+            suspects = own.found_in(other)
     return CheckOutcome("duplicates_across_dates", suspects == 0, {"suspects": suspects})
 
 
-def reference_agreement(subject: Subject, log_store: LogStore, sealer: Sealer) -> CheckOutcome:
+class _Hashes:
+    """64-bit hashes of rows over every column, at most `limit` of them: of more rows, every second, fourth ... by the lowest
+    bits of the hash, so that two choose the same ones."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bits = 0
+        self._chunks: list[Hashes] = []
+        self._count = 0
+
+    def add(self, rows: pa.Table) -> None:
+        if rows.num_rows:
+            self._chunks.append(_thinned(_row_hashes(rows), self._bits))
+            self._count += len(self._chunks[-1])
+        while self._count > self._limit:
+            self._bits += 1
+            self._chunks = [_thinned(np.concatenate(self._chunks), self._bits)]
+            self._count = len(self._chunks[0])
+
+    def found_in(self, other: "_Hashes") -> int:
+        """How many of these rows are among the others, as far as the hashes tell."""
+        bits = max(self._bits, other._bits)
+        own, others = (_thinned(np.concatenate(each._chunks or [_NONE]), bits) for each in (self, other))
+        return int(np.isin(own, others).sum()) << bits
+
+
+def _thinned(hashes: Hashes, bits: int) -> Hashes:
+    return hashes[hashes & np.uint64((1 << bits) - 1) == 0] if bits else hashes
+
+
+class _Sample:
     """Some records of some files through `core.log_lines`: every row it makes must be among the rows."""
-    sampled = missing = 0
-    for item in _sample(subject.ledger):
-        try:
-            records = list(_first_records(log_store, item))
-        except (LogFileError, SourceUnavailable):
-            continue  # gone or changed since: the completeness check tells
-        found = [record for record in map(parse_record, records) if isinstance(record, Record)]
-        sampled += len(records)
-        missing += _missing(found, subject.rows, sealer)
-    return CheckOutcome("reference_agreement", missing == 0, {"sampled_records": sampled, "missing_rows": missing})
+
+    def __init__(
+        self, ledger: pa.Table, log_store: LogStore, sealer: Sealer, is_excluded: Callable[[str], bool] | None
+    ) -> None:
+        self._records = 0
+        self._missing: Counter[tuple[object, ...]] = Counter()
+        excluded = is_excluded or (lambda text: False)
+        found: list[Record] = []
+        for item in _sample(ledger):
+            try:
+                records = list(_first_records(log_store, item))
+            except (LogFileError, SourceUnavailable):
+                continue  # gone or changed since: the completeness check tells
+            judged = (parse_record(record, lambda text: excluded(text.decode())) for record in records)
+            found += [record for record in judged if isinstance(record, Record)]
+            self._records += len(records)
+        self._missing.update(_stored(found, sealer))
+        self._keys = pa.array(sorted({record.object_key for record in found}), pa.string())
+
+    def look_at(self, rows: pa.Table) -> None:
+        if not self._missing:
+            return
+        key = rows["object_key"].combine_chunks()
+        near = rows.filter(pc.is_in(key.dictionary, value_set=self._keys).take(key.indices))
+        columns = [near[name].to_pylist() for name in near.column_names if name != "object_key"]
+        for row in set(zip(near["object_key"].cast(pa.string()).to_pylist(), *columns, strict=True)):
+            self._missing.pop(row, None)
+
+    def outcome(self) -> CheckOutcome:
+        figures = {"sampled_records": self._records, "missing_rows": self._missing.total()}
+        return CheckOutcome("reference_agreement", not self._missing, figures)
 
 
 def completeness(subject: Subject) -> CheckOutcome:
@@ -163,7 +261,7 @@ def _count(mask: pa.ChunkedArray) -> int:
     return total
 
 
-def _row_hashes(rows: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+def _row_hashes(rows: pa.Table) -> Hashes:
     """One 64-bit hash per row over every column."""
     import pandas as pd
 
@@ -190,19 +288,8 @@ def _first_records(log_store: LogStore, item: LogObject) -> Iterator[bytes]:
     return islice(split_records(received), _SAMPLED_RECORDS)
 
 
-def _missing(found: list[Record], rows: pa.Table, sealer: Sealer) -> int:
-    """How many of `found` are not among the rows."""
-    if not found:
-        return 0
-    keys = pa.array(sorted({record.object_key for record in found}), pa.string())
-    near = rows.filter(pc.is_in(rows["object_key"].cast(pa.string()), value_set=keys))
-    columns = [near[name].to_pylist() for name in near.column_names if name != "object_key"]
-    present = set(zip(near["object_key"].cast(pa.string()).to_pylist(), *columns, strict=True))
-    addresses = [record.address for record in found if record.address is not None]
-    sealed = iter(sealer.seal(from_bytes(addresses)))
-    missing = 0
+def _stored(found: Iterable[Record], sealer: Sealer) -> Iterator[tuple[object, ...]]:
+    """The records as rows."""
     for record in found:
-        address = next(sealed).tobytes() if record.address is not None else None
-        row = (record.object_key, record.requested_at, record.bytes_sent, record.object_size, record.status, address)
-        missing += row not in present
-    return missing
+        address = sealer.seal(from_bytes([record.address])).tobytes() if record.address is not None else None
+        yield record.object_key, record.requested_at, record.bytes_sent, record.object_size, record.status, address

@@ -30,9 +30,9 @@ def column_schema(schema: pa.Schema) -> Mapping[str, dg.TableSchema]:
     }
 
 
-def table_metadata(table: pa.Table, uri: str) -> dict[str, Any]:
+def table_metadata(rows: int, uri: str) -> dict[str, Any]:
     """What is said of every stored table: rows, place."""
-    return {"dagster/partition_row_count": table.num_rows, "dagster/uri": uri}
+    return {"dagster/partition_row_count": rows, "dagster/uri": uri}
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

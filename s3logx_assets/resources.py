@@ -42,6 +42,7 @@ from s3logx_assets.core.sealing import Sealer
 from s3logx_assets.settings import Settings
 
 _LOG = logging.getLogger(__name__)
+_SCRATCH = "scratch"  # below DAGSTER_HOME
 
 
 @dataclass
@@ -159,7 +160,7 @@ def build_inventory(settings: Settings) -> Inventory | None:
     if place is None:
         return None
     bucket, prefix = (logs.bucket, logs.prefix) if isinstance(logs, S3Location) else (None, "")
-    prefix, scratch = settings.inventory_prefix or prefix, settings.home / "scratch"
+    prefix, scratch = settings.inventory_prefix or prefix, settings.home / _SCRATCH
     if isinstance(place, Path):
         return Inventory(LocalFiles(place), bucket, prefix, "", scratch)
     files = S3Files(build_bucket(place, source_role("S3LOGX_INVENTORY")))
@@ -192,4 +193,4 @@ def build_geolocator(settings: Settings, keyring: Keyring) -> Geolocator:
 def build_extractor(log_store: LogStore, sealer: Sealer, settings: Settings) -> Extractor:
     """The extraction engine under these settings."""
     excluded = exclusion(settings.excluded_ips) if settings.excluded_ips else None
-    return Extractor(log_store, sealer.seal, settings.workers, excluded)
+    return Extractor(log_store, sealer.seal, settings.workers, settings.home / _SCRATCH, excluded)

@@ -7,35 +7,33 @@ through. One date's bad file ends that date alone. Nothing is written, and addre
 What becomes of a date belongs to the caller.
 """
 
-import hashlib
 import queue
 import threading
 import zlib
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import partial
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from s3logx_assets.adapters.duplicates import EqualRecords, equal_files
 from s3logx_assets.adapters.gawk import FileReport, Gawk, RecordFeeder, Report
-from s3logx_assets.adapters.log_store import Listing, LogReader, LogStore
+from s3logx_assets.adapters.log_contents import contents
+from s3logx_assets.adapters.log_store import Listing, LogStore
+from s3logx_assets.adapters.row_runs import RowCollector
 from s3logx_assets.core import extraction
 from s3logx_assets.core.addresses import AddressBlock
-from s3logx_assets.core.errors import LogFileError, S3logxError, SourceUnavailable
+from s3logx_assets.core.errors import LogFileError, S3logxError, SourceUnavailable, StoreError
+from s3logx_assets.core.extraction import DateRows
 from s3logx_assets.core.ledger import COUNTS, LEDGER, LogObject
-from s3logx_assets.core.log_lines import REJECT_REASONS, SKIP_RULES, Record, parse_record, split_records
+from s3logx_assets.core.log_lines import REJECT_REASONS, SKIP_RULES
 
-_CHUNK = 1 << 20
 _BATCH_BYTES = 8 << 20
 _BATCH_FILES = 400
-_HEAD = 4096
-_GZIP = b"\x1f\x8b"
 _REPORTED = 20
 # The program's counts, in its order.
 _PROGRAM_COUNTS = (
@@ -46,11 +44,13 @@ _PROGRAM_COUNTS = (
 
 @dataclass(frozen=True, slots=True)
 class ExtractedDate:
-    """A date that is done: rows of EXTRACTED_LOGS, the ledger, and the first rejected records as (file name, record
-    number from 1, reason)."""
+    """A date that is done: its rows and their number, the ledger, and the first rejected records as (file name, record
+    number from 1, reason). The rows come as tables of EXTRACTED_LOGS, each of `extraction.GROUP` rows but the last; they
+    can be had, more than once, until the next date is asked for."""
 
     day: date
-    rows: pa.Table
+    tables: Iterable[pa.Table]
+    row_count: int
     ledger: pa.Table
     listing: Listing
     rejected: tuple[tuple[str, int, str], ...]
@@ -87,9 +87,8 @@ class _Date:
     listing: Listing
     numbers: range
     open: int
+    rows: RowCollector
     error: S3logxError | None = None
-    chunks: list[pa.Table] = field(default_factory=list)
-    files: list[NDArray[np.int32]] = field(default_factory=list)
     rejected: list[tuple[int, int, str]] = field(default_factory=list)
 
 
@@ -97,7 +96,7 @@ class Extractor:
     """Extracts dates from a log store.
 
     `seal` turns an address block into a sealed one; `is_excluded` tells the archive's own addresses, as logged;
-    `workers` is the number of gawk processes.
+    `workers` is the number of gawk processes; `scratch` is the folder where rows of a large date wait on disk, sealed.
     """
 
     def __init__(
@@ -105,11 +104,13 @@ class Extractor:
         log_store: LogStore,
         seal: Callable[[AddressBlock], AddressBlock],
         workers: int,
+        scratch: Path,
         is_excluded: Callable[[str], bool] | None = None,
     ) -> None:
         self._store = log_store
         self._seal = seal
         self._workers = workers
+        self._scratch = scratch
         self._is_excluded = is_excluded
 
     def extract(
@@ -121,7 +122,8 @@ class Extractor:
         files: list[_File] = []
         for day, listing in self._store.listings(days):
             numbers = range(len(files), len(files) + len(listing.objects))
-            entry = _Date(day, listing, numbers, len(numbers), listing.error or refuse(day, listing))
+            rows = RowCollector(self._seal, self._is_excluded, self._scratch)
+            entry = _Date(day, listing, numbers, len(numbers), rows, listing.error or refuse(day, listing))
             dates.append(entry)
             files.extend(_File(item, entry) for item in listing.objects)
         waiting = deque(dates)
@@ -129,35 +131,40 @@ class Extractor:
         try:
             for _ in run.steps():
                 while waiting and (waiting[0].error is not None or not waiting[0].open):
-                    yield self._finish(waiting.popleft(), files)
+                    yield from self._finished(waiting.popleft(), files)
             while waiting:
-                yield self._finish(waiting.popleft(), files)
+                yield from self._finished(waiting.popleft(), files)
         finally:
             run.stop()
+            for entry in dates:
+                entry.rows.close()
 
-    def _finish(self, entry: _Date, files: list[_File]) -> ExtractedDate | FailedDate:
+    def _finished(self, entry: _Date, files: list[_File]) -> Iterator[ExtractedDate | FailedDate]:
+        error = entry.error
         try:
-            if entry.error is not None:
-                return FailedDate(entry.day, entry.error)
-            return self._assemble(entry, files)
-        except (LogFileError, SourceUnavailable) as error:
-            return FailedDate(entry.day, error)
+            if error is None:
+                yield self._assemble(entry, files)
+        except (LogFileError, SourceUnavailable, StoreError) as trouble:
+            error = trouble
         finally:
-            entry.chunks.clear()
-            entry.files.clear()
+            entry.rows.close()
+        if error is not None:
+            yield FailedDate(entry.day, error)
 
     def _assemble(self, entry: _Date, files: list[_File]) -> ExtractedDate:
         numbered = [(number, files[number]) for number in entry.numbers]
-        rows, excluded = extraction.gather(entry.chunks, entry.files, self._is_excluded)
-        for number, count in Counter(excluded.tolist()).items():
+        copies = equal_files(
+            self._store, ((number, file.item, (file.checksum, file.counts["records"])) for number, file in numbered)
+        )
+        rows = _DateTables(entry.rows, copies, EqualRecords(self._seal))
+        row_count, again = rows.settle(self._store, files)
+        for number, count in entry.rows.excluded.items():
             _move(files[number].counts, "extracted", "skipped_excluded", count)
-        copies = self._equal_files(numbered)
-        if copies:
-            rows.keep(~np.isin(rows.file, np.array(sorted(copies), np.int32)))
-            for number in copies:
-                records = files[number].counts["records"]
-                files[number].counts = {"records": records, "duplicate": records}
-        self._drop_equal_records(rows, files)
+        for number, count in again.items():
+            _move(files[number].counts, "extracted", "duplicate", count)
+        for number in copies:
+            records = files[number].counts["records"]
+            files[number].counts = {"records": records, "duplicate": records}
         ledger = pa.table(
             {
                 "name": [file.item.name for _, file in numbered],
@@ -170,153 +177,39 @@ class Extractor:
         rejected = sorted(item for item in entry.rejected if item[0] not in copies)[:_REPORTED]
         return ExtractedDate(
             entry.day,
-            extraction.to_table(rows, self._seal),
+            rows,
+            row_count,
             ledger,
             entry.listing,
             tuple((files[number].item.name, record, reason) for number, record, reason in rejected),
         )
 
-    def _equal_files(self, numbered: Sequence[tuple[int, _File]]) -> set[int]:
-        """The numbers of the files whose content equals that of an earlier one in byte order of name."""
-        alike: dict[tuple[int, int, int], list[int]] = defaultdict(list)
-        by_number = dict(numbered)
-        for number, file in numbered:
-            if file.item.size:
-                alike[file.item.size, file.checksum, file.counts["records"]].append(number)
-        copies = set()
-        for numbers in alike.values():
-            if len(numbers) > 1:
-                seen: set[bytes] = set()
-                for number in numbers:
-                    digest = self._digest(by_number[number].item)
-                    if digest in seen:
-                        copies.add(number)
-                    seen.add(digest)
-        return copies
 
-    def _digest(self, item: LogObject) -> bytes:
-        digest = hashlib.sha256()
-        with closing(self._store.open(item)) as reader:
-            while chunk := reader.read(_CHUNK):
-                digest.update(chunk)
-        return digest.digest()
+class _DateTables:
+    """The rows of a date without those of `copies`, files by their number, and without equal records, as tables."""
 
-    def _drop_equal_records(self, rows: extraction.DateRows, files: list[_File]) -> None:
-        """Drops every row whose record is identical in all bytes to an earlier one's. The rows only tell which are
-        worth looking at; the records themselves are read again to decide."""
-        suspects = extraction.suspected_duplicates(rows)
-        if not len(suspects):
-            return
-        of_content: dict[tuple[object, ...], list[int]] = defaultdict(list)
-        for row in suspects.tolist():
-            of_content[_content_of_row(rows, row)].append(row)
-        seen: set[bytes] = set()
-        dropped: list[int] = []
-        for number in np.unique(rows.file[suspects]).tolist():
-            for record in self._records(files[number].item):
-                parsed = parse_record(record)
-                if not isinstance(parsed, Record) or (content := _content_of_record(parsed)) not in of_content:
-                    continue
-                digest = hashlib.sha256(record.removesuffix(b"\r")).digest()
-                if digest in seen:
-                    # Rows of equal content are interchangeable: any of them may go.
-                    dropped.append(of_content[content].pop())
-                    _move(files[number].counts, "extracted", "duplicate", 1)
-                seen.add(digest)
-        if dropped:
-            kept = np.ones(len(rows), bool)
-            kept[dropped] = False
-            rows.keep(kept)
+    def __init__(self, collected: RowCollector, copies: set[int], equal: EqualRecords) -> None:
+        self._collected = collected
+        self._copies = np.array(sorted(copies), np.int32)
+        self._equal = equal
 
-    def _records(self, item: LogObject) -> Iterator[bytes]:
-        content = b"".join(contents(item, partial(self._store.open, item)))
-        return split_records(content)
+    def settle(self, store: LogStore, files: Sequence[_File]) -> tuple[int, Counter[int]]:
+        """Finds out which rows go: how many stay, and how many records of each file are there already."""
+        count = self._equal.suspect(self._parts())
+        again = self._equal.settle(store, lambda number: files[number].item)
+        return count - again.total(), again
 
+    def __iter__(self) -> Iterator[pa.Table]:
+        return map(extraction.to_table, extraction.grouped(self._equal.kept(self._parts())))
 
-def _content_of_row(rows: extraction.DateRows, row: int) -> tuple[object, ...]:
-    address, size = int(rows.address[row]), int(rows.object_size[row])
-    return (
-        rows.keys[int(rows.key[row])].as_py(),
-        int(rows.second[row]),
-        int(rows.bytes_sent[row]),
-        size if size >= 0 else None,
-        int(rows.status[row]),
-        rows.packed[address].tobytes() if address >= 0 else None,
-    )
-
-
-def _content_of_record(record: Record) -> tuple[object, ...]:
-    return (
-        record.object_key,
-        int(record.requested_at.timestamp()),
-        record.bytes_sent,
-        record.object_size,
-        record.status,
-        record.address,
-    )
+    def _parts(self) -> Iterator[DateRows]:
+        for rows in self._collected.parts():
+            yield rows.chosen(~np.isin(rows.file, self._copies)) if len(self._copies) else rows
 
 
 def _move(counts: dict[str, int], source: str, target: str, count: int) -> None:
     counts[source] = counts.get(source, 0) - count
     counts[target] = counts.get(target, 0) + count
-
-
-def contents(
-    item: LogObject, opened: Callable[[], LogReader], on_head: Callable[[bytes], None] = lambda head: None
-) -> Iterator[bytes]:
-    """The content of a log object in chunks, unpacked if it is gzip, which its first bytes tell. `on_head` gets the
-    first bytes as stored. Raises LogFileError if the object cannot be read whole or is not what was listed, and what
-    `opened` raises."""
-    reader = opened()
-    try:
-        received = 0
-        unpack = None
-        while received <= item.size:
-            # One byte more than is left: a file that fits is read, and seen to end, in a single call.
-            chunk = reader.read(min(_CHUNK, item.size - received + 1))
-            if not received:
-                on_head(chunk[:_HEAD])
-                if chunk[:2] == _GZIP:
-                    unpack = _Gunzip(item.name)
-            received += len(chunk)
-            if not chunk or received > item.size:
-                break
-            if unpack is None:
-                yield chunk
-            else:
-                yield from unpack.feed(chunk)
-            if received == item.size and len(chunk) < _CHUNK:
-                break
-        if unpack is not None:
-            unpack.end()
-        if received != item.size:
-            raise LogFileError(f"log file {item.name!r} changed while it was read")
-    finally:
-        reader.close()
-
-
-class _Gunzip:
-    """A gzip file of one or more members (RFC 1952), in bounded memory."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._inflate = zlib.decompressobj(wbits=31)
-
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        while chunk:
-            if self._inflate.eof:
-                self._inflate = zlib.decompressobj(wbits=31)
-            try:
-                content = self._inflate.decompress(chunk, _CHUNK)
-            except zlib.error:
-                raise LogFileError(f"log file {self._name!r} is a damaged gzip file") from None
-            if content:
-                yield content
-            chunk = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
-
-    def end(self) -> None:
-        if not self._inflate.eof:
-            raise LogFileError(f"log file {self._name!r} is a gzip file cut short")
 
 
 class _Run:
@@ -442,8 +335,10 @@ class _Run:
             of_date, rows_of = zip(*files, strict=True)
             entry = self._files[first].date
             if (count := sum(rows_of)) and entry.error is None:
-                entry.chunks.append(rows.slice(start, count))
-                entry.files.append(np.repeat(np.array(of_date, np.int32), rows_of))
+                try:
+                    entry.rows.take(rows.slice(start, count), np.repeat(np.array(of_date, np.int32), rows_of))
+                except StoreError as error:
+                    entry.error = error
             start += count
         for item in report.rejected:
             self._files[item[0]].date.rejected.append(item)

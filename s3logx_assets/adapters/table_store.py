@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -35,6 +36,7 @@ LOG_DATE = "log_date"
 _RECORD = b"s3logx"
 _SECTIONS = b"s3logx.sections"
 _ROWS_PER_GROUP = 1 << 20
+# A table of so many rows is made in memory first: every page that goes to a Python stream costs more than its rows.
 _ROWS_IN_MEMORY = 1 << 18
 # Wide enough that the sorted keys of a row group stay in one dictionary.
 _DICTIONARY_BYTES = 1 << 26
@@ -46,6 +48,11 @@ Columns = Sequence[str] | Callable[[Mapping[str, Any]], Sequence[str]]
 def partition(day: date | str) -> str:
     """The folder name of a log date, given as a date or as YYYY-MM-DD."""
     return f"{LOG_DATE}={day}"
+
+
+def row_groups(rows: int) -> int:
+    """How many row groups a table or a group of so many rows becomes: at least one."""
+    return max(1, -(-rows // _ROWS_PER_GROUP))
 
 
 class TableStore:
@@ -100,7 +107,7 @@ class TableStore:
         before the next `settle` may bring the old table back or leave a damaged one: for what notices that and can be
         made again. Raises StoreError."""
         with self._written(_name(asset, partition, part), settled) as stream:
-            _write_parquet(stream, table, record, sections or {})
+            _write_parquet(stream, table.schema, iter([table]), lambda: record, sections or {})
 
     def write_groups(
         self,
@@ -109,15 +116,33 @@ class TableStore:
         schema: pa.Schema,
         groups: Iterable[pa.Table],
         record: Callable[[], Mapping[str, Any]],
+        sections: Mapping[str, bytes] | None = None,
         part: str = PART,
     ) -> None:
-        """As `write`, of a table of any size: each of `groups`, in memory one after the other, becomes as many row groups as
-        its batches, at least one. `record` is asked for when the last one is written. Raises StoreError."""
-        with self._written(_name(asset, partition, part), True) as stream, _writer(stream, schema) as writer:
-            for group in groups:
-                for batch in group.to_batches() or [pa.RecordBatch.from_pylist([], schema)]:
-                    writer.write_batch(batch, row_group_size=_ROWS_PER_GROUP)
-            writer.add_key_value_metadata({_RECORD: json.dumps(record(), sort_keys=True).encode(), _SECTIONS: b"{}"})
+        """As `write`, of a table of any size: each of `groups`, in memory one after the other, becomes `row_groups` of its
+        rows. `record` is asked for when the last one is written; what it raises keeps the old table in
+        its place. Raises StoreError."""
+        with self._written(_name(asset, partition, part), True) as stream:
+            _write_parquet(stream, schema, iter(groups), record, sections or {})
+
+    def groups(
+        self,
+        asset: str,
+        partition: str,
+        columns: Sequence[str] | None = None,
+        encoded: Sequence[str] = (),
+        part: str = PART,
+    ) -> Iterator[pa.Table]:
+        """As `read`, of a table of any size, row group by row group; at least one, if only of columns. Raises StoreError if
+        it is absent or damaged."""
+        try:
+            with self._opened(asset, partition, part, encoded) as (_, file):
+                for number in range(file.num_row_groups):
+                    yield file.read_row_group(number, columns=columns, use_threads=False)
+                if not file.num_row_groups:
+                    yield file.read(columns=columns, use_threads=False)
+        except FileNotFoundError:
+            raise self._absent(asset, partition, part) from None
 
     def read_groups(self, asset: str, partition: str, first: int, count: int, part: str = PART) -> pa.Table:
         """The rows of `count` row groups from the `first` on. Raises StoreError if the table is absent or damaged."""
@@ -305,14 +330,20 @@ def _encodings(schema: pa.Schema) -> dict[str, Any]:
     }
 
 
-def _write_parquet(stream: BinaryIO, table: pa.Table, record: Mapping[str, Any], sections: Mapping[str, bytes]) -> None:
-    # Every page that goes to a Python stream costs more than the rows of a small table.
-    if table.num_rows <= _ROWS_IN_MEMORY:
+def _write_parquet(
+    stream: BinaryIO,
+    schema: pa.Schema,
+    groups: Iterator[pa.Table],
+    record: Callable[[], Mapping[str, Any]],
+    sections: Mapping[str, bytes],
+) -> None:
+    first, second = next(groups, schema.empty_table()), next(groups, None)
+    if second is None and first.num_rows <= _ROWS_IN_MEMORY:
         buffer = pa.BufferOutputStream()
-        _write_pages(buffer, table, record, sections)
+        _write_pages(buffer, schema, [first], record, sections)
         stream.write(buffer.getvalue())
     else:
-        _write_pages(stream, table, record, sections)
+        _write_pages(stream, schema, chain([first], [] if second is None else [second], groups), record, sections)
 
 
 def _writer(sink: BinaryIO | pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
@@ -322,17 +353,22 @@ def _writer(sink: BinaryIO | pa.NativeFile, schema: pa.Schema) -> pq.ParquetWrit
 
 
 def _write_pages(
-    sink: BinaryIO | pa.NativeFile, table: pa.Table, record: Mapping[str, Any], sections: Mapping[str, bytes]
+    sink: BinaryIO | pa.NativeFile,
+    schema: pa.Schema,
+    groups: Iterable[pa.Table],
+    record: Callable[[], Mapping[str, Any]],
+    sections: Mapping[str, bytes],
 ) -> None:
-    with _writer(sink, table.schema) as writer:
-        writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
+    with _writer(sink, schema) as writer:
+        for group in groups:
+            writer.write_table(group, row_group_size=_ROWS_PER_GROUP)
         places = {}
         for name, content in sections.items():
             places[name] = (sink.tell(), len(content))
             sink.write(content)
         writer.add_key_value_metadata(
             {
-                _RECORD: json.dumps(record, sort_keys=True).encode(),
+                _RECORD: json.dumps(record(), sort_keys=True).encode(),
                 _SECTIONS: json.dumps(places, sort_keys=True).encode(),
             }
         )

@@ -170,7 +170,7 @@ def store_table(
     version = table_digest(table)
     record = {**(facts or {}), "data_version": version, "inputs": dict(inputs)}
     tools.private_store.write(asset, partition(day), table, record, sections)
-    return Made(version, {**metadata, **table_metadata(table, tools.private_store.uri(asset, partition(day)))})
+    return Made(version, {**metadata, **table_metadata(table.num_rows, tools.private_store.uri(asset, partition(day)))})
 
 
 def build_daily_assets(

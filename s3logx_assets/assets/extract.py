@@ -1,6 +1,6 @@
 """`extracted_logs`: from the log objects of a date to its successful GETs and their ledger."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from typing import Any
 
@@ -13,7 +13,8 @@ from s3logx_assets.adapters.log_store import Listing
 from s3logx_assets.adapters.table_store import TableStore, partition
 from s3logx_assets.assets.daily import CheckOutcome, DailyAsset, Made, Tools
 from s3logx_assets.core import ledger as ledgers
-from s3logx_assets.core.digests import table_digest
+from s3logx_assets.core.addresses import exclusion
+from s3logx_assets.core.digests import combined, table_digest
 from s3logx_assets.core.errors import ConservationError, S3logxError, ShrinkError
 from s3logx_assets.core.schemas import EXTRACTED_LOGS as SCHEMA
 from s3logx_assets.metadata import column_schema, markdown_table, table_metadata
@@ -66,20 +67,37 @@ def _refuse_to_shrink(tools: Tools) -> Callable[[date, Listing], S3logxError | N
 
 
 def _store(tools: Tools, done: ExtractedDate) -> Made:
+    store, place = tools.private_store, partition(done.day)
     counts = ledgers.sum_of(done.ledger)
-    subject = checks.Subject(done.day, done.rows, done.ledger, done.listing)
-    if not checks.conservation(subject).passed:
-        raise ConservationError(f"{done.day}: the counts of the log files do not add up; the old partition stands")
-    version = table_digest(done.rows)
-    record = {
-        "data_version": version,
-        "listing": ledgers.listing_digest(done.listing.objects),
-        "counts": counts,
-        "key_id": tools.sealer.key_id,
-    }
-    store = tools.private_store
-    store.write(KEY, partition(done.day), done.rows, record, {"ledger": _serialized(done.ledger)})
-    return Made(version, _metadata(done, counts, store.uri(KEY, partition(done.day))), _evaluate(tools, subject))
+    digests: list[str] = []
+    stored = 0
+    latest: pa.Table
+
+    def passing() -> Iterator[pa.Table]:
+        nonlocal stored, latest
+        for latest in done.tables:
+            stored += latest.num_rows
+            digests.append(table_digest(latest))
+            yield latest
+
+    def tables() -> Iterable[pa.Table]:
+        return [latest] if len(digests) == 1 else store.groups(KEY, place, encoded=["object_key"])
+
+    def record() -> dict[str, Any]:
+        if not checks.conservation(subject()).passed:
+            raise ConservationError(f"{done.day}: the counts of the log files do not add up; the old partition stands")
+        return {
+            "data_version": combined(digests),
+            "listing": ledgers.listing_digest(done.listing.objects),
+            "counts": counts,
+            "key_id": tools.sealer.key_id,
+        }
+
+    def subject() -> checks.Subject:
+        return checks.Subject(done.day, tables, stored, done.ledger, done.listing)
+
+    store.write_groups(KEY, place, SCHEMA, passing(), record, {"ledger": _serialized(done.ledger)})
+    return Made(combined(digests), _metadata(done, counts, store.uri(KEY, place)), _evaluate(tools, subject()))
 
 
 def _serialized(ledger: pa.Table) -> bytes:
@@ -96,7 +114,7 @@ def _metadata(done: ExtractedDate, counts: dict[str, int], uri: str) -> dict[str
     metadata: dict[str, Any] = {
         "in_short": f"{files:,} log files with {records:,} records: {extracted:,} extracted, {left_out['skipped']:,} skipped, "
         f"{left_out['rejected']:,} rejected, {duplicate:,} duplicates",
-        **table_metadata(done.rows, uri),
+        **table_metadata(done.row_count, uri),
         **{name: counts[name] for name in ("files", "bytes", "records", "extracted", "duplicate")},
         **left_out,
         "rejected_share": round(left_out["rejected"] / records, 6) if records else 0.0,
@@ -129,14 +147,24 @@ def _check(tools: Tools, day: date) -> tuple[CheckOutcome, ...]:
     ((_, listing),) = tools.log_store.listings([day])
     if listing.error is not None:
         raise listing.error
-    rows = tools.private_store.read(KEY, partition(day))
-    return _evaluate(tools, checks.Subject(day, rows, ledger_of(tools.private_store, day), listing))
+    store, place = tools.private_store, partition(day)
+    rows = sum(table.num_rows for table in store.groups(KEY, place, columns=["status"]))
+    ledger = ledger_of(store, day)
+    return _evaluate(
+        tools, checks.Subject(day, lambda: store.groups(KEY, place, encoded=["object_key"]), rows, ledger, listing)
+    )
 
 
 def _evaluate(tools: Tools, subject: checks.Subject) -> tuple[CheckOutcome, ...]:
     settings = tools.rules.settings
     return checks.evaluate(
-        subject, tools.private_store, tools.log_store, tools.sealer, settings.first_date, settings.rejected_share
+        subject,
+        tools.private_store,
+        tools.log_store,
+        tools.sealer,
+        settings.first_date,
+        settings.rejected_share,
+        exclusion(settings.excluded_ips),
     )
 
 

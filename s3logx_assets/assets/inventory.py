@@ -17,7 +17,7 @@ import dagster as dg
 import pyarrow as pa
 
 from s3logx_assets.adapters.inventory_reader import Inventory
-from s3logx_assets.adapters.table_store import TableStore, partition
+from s3logx_assets.adapters.table_store import TableStore, partition, row_groups
 from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
 from s3logx_assets.assets.extract import ledger_of
 from s3logx_assets.core.charts import bytes_text
@@ -104,11 +104,11 @@ def make_snapshot(store: TableStore, inventory: Inventory, snapshot: str) -> tup
         groups = 0
         for day, rows in days:
             files, size, digest = summary_of(rows)
-            batches = len(rows.to_batches())
+            count = row_groups(rows.num_rows)
             dates.append(
-                dict(zip(DATES.names, (day, files, size, digest, groups, batches), strict=True)),
+                dict(zip(DATES.names, (day, files, size, digest, groups, count), strict=True)),
             )
-            groups += batches
+            groups += count
             yield rows
 
     def record() -> dict[str, Any]:
@@ -160,7 +160,7 @@ def build_inventory_asset() -> dg.AssetsDefinition:
         files, size = (sum(dates[name].to_pylist()) for name in ("files", "bytes"))
         metadata: dict[str, Any] = {
             "in_short": f"{files:,} log files of {dates.num_rows:,} dates, {bytes_text(size)}",
-            **table_metadata(dates, uri),
+            **table_metadata(dates.num_rows, uri),
             "created": record["created"],
             "dates": dates.num_rows,
             "files": files,

@@ -48,7 +48,7 @@ def totals_metadata(table: pa.Table, parts: Sequence[ScopeTables], uri: str) -> 
     )
     figures = {name: str(value) if isinstance(value, date) else value for name, value in row.items()}
     known = {name: value for name, value in figures.items() if value is not None}
-    metadata = {"in_short": short, **table_metadata(table, uri), **known}
+    metadata = {"in_short": short, **table_metadata(table.num_rows, uri), **known}
     regions = _added([part.by_region for part in parts]) if parts else None
     if regions is None:
         return metadata

@@ -5,6 +5,7 @@ trace in a digest. What a digest is used for (data versions, change detection) d
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,11 @@ def table_digest(table: pa.Table) -> str:
         else:
             _update_with_fixed_width(digest, column)
     return digest.hexdigest()[:DIGEST_CHARS]
+
+
+def combined(digests: Sequence[str]) -> str:
+    """The digest of a table that comes in groups, from those of its groups; that of an only one is the table's."""
+    return digests[0] if len(digests) == 1 else text_digest(*digests)
 
 
 def text_digest(*parts: str) -> str:

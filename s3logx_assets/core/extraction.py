@@ -1,11 +1,13 @@
-"""From the extraction program's rows to the table of a date: parse, number, exclude, seal, sort.
+"""From the extraction program's rows to the tables of a date: parse, number, exclude, seal, sort, merge.
 
 Values in, values out. The program itself and the files are the adapters' business, what makes a record valid is
-`core.log_lines` and the program's. Rows of a date come in chunks; a chunk is a table of ROWS in the files' order.
+`core.log_lines` and the program's. Rows of a date come in chunks; a chunk is a table of ROWS in the files' order. A date
+of any size is sorted part by part: parts that are in order are merged in order.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from s3logx_assets.core import addresses
-from s3logx_assets.core.addresses import AddressBlock, to_column
+from s3logx_assets.core.addresses import AddressBlock, from_column, to_column
 from s3logx_assets.core.errors import ConservationError
 from s3logx_assets.core.schemas import EXTRACTED_LOGS
 
@@ -50,6 +52,24 @@ _CONVERT = pa.csv.ConvertOptions(
     timestamp_parsers=[pa.csv.ISO8601],
 )
 ROWS = pa.schema([(name, pa.uint64() if name == "request_id" else kind) for name, kind in _KEPT.items()])
+
+# Rows of a date's table come in groups of so many; their number and order depend on nothing else.
+GROUP = 1 << 18
+# Rows in order, as they are kept outside of memory.
+BATCH = pa.schema(
+    [
+        pa.field("key", pa.dictionary(pa.int32(), pa.string())),
+        pa.field("address", pa.dictionary(pa.int32(), pa.binary(16))),
+        pa.field("file", pa.int32()),
+        pa.field("second", pa.int64()),
+        pa.field("bytes_sent", pa.int64()),
+        pa.field("object_size", pa.int64()),
+        pa.field("status", pa.int16()),
+        pa.field("request_id", pa.uint64()),
+    ]
+)
+
+Place = tuple[bytes, int, int, bool, int, int, bool, bytes, int]
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: spreads neighbouring values
 _EPOCH_BITS = 38  # seconds up to the year 9999
@@ -98,16 +118,19 @@ def _hash_strings(strings: pa.StringArray) -> NDArray[np.uint64]:
     return hashed
 
 
+_PLAIN = ("file", "second", "bytes_sent", "object_size", "status", "request_id")
+
+
 @dataclass(slots=True)
 class DateRows:
-    """The rows of one date, with codes instead of texts; row i comes from file number `file[i]`.
+    """Rows of one date, with codes instead of texts; row i comes from file number `file[i]`.
 
-    `key` and `address` are codes into `keys` and `packed`; the address code -1 stands for none. Sizes below 0 are
-    null. Row order is that of the files.
+    `key` and `address` are codes into `keys` and `addresses`, which are sealed; the address code -1 stands for none.
+    Sizes below 0 are null.
     """
 
     keys: pa.StringArray
-    packed: AddressBlock
+    addresses: AddressBlock
     file: NDArray[np.int32]
     key: NDArray[np.int32]
     address: NDArray[np.int32]
@@ -120,17 +143,37 @@ class DateRows:
     def __len__(self) -> int:
         return len(self.file)
 
-    def keep(self, rows: NDArray[np.bool_]) -> None:
-        """Drops every other row."""
-        for name in ("file", "key", "address", "second", "bytes_sent", "object_size", "status", "request_id"):
-            setattr(self, name, getattr(self, name)[rows])
+    def chosen(self, rows: Any) -> "DateRows":
+        """Some of the rows: a slice, a mask, or row numbers."""
+        columns = {name: getattr(self, name)[rows] for name in ("key", "address", *_PLAIN)}
+        return DateRows(self.keys, self.addresses, **columns)
+
+    def place(self, row: int) -> Place:
+        """Where a row stands in the order of a date: key bytes, time, then every other column, nulls last; rows that are
+        equal in all of them by their request."""
+        address, size = int(self.address[row]), int(self.object_size[row])
+        return (
+            self.keys[int(self.key[row])].as_py().encode(),
+            int(self.second[row]),
+            int(self.bytes_sent[row]),
+            size < 0,
+            size,
+            int(self.status[row]),
+            address < 0,
+            self.addresses[address].tobytes() if address >= 0 else b"",
+            int(self.request_id[row]),
+        )
 
 
 def gather(
-    chunks: Sequence[pa.Table], files: Sequence[NDArray[np.int32]], is_excluded: Callable[[str], bool] | None
+    chunks: Sequence[pa.Table],
+    files: Sequence[NDArray[np.int32]],
+    is_excluded: Callable[[str], bool] | None,
+    seal: Callable[[AddressBlock], AddressBlock],
 ) -> tuple[DateRows, NDArray[np.int32]]:
-    """The rows of a date from its chunks and, for each chunk, the file number of each row; and apart from them the
-    file number of each row that was left out because `is_excluded` said so of its address as logged."""
+    """The rows of a date from its chunks and, for each chunk, the file number of each row, their addresses sealed; and
+    apart from them the file number of each row that was left out because `is_excluded` said so of its address as
+    logged."""
     table = pa.concat_tables(chunks).unify_dictionaries().combine_chunks() if chunks else ROWS.empty_table()
     columns = {item.name: table[item.name].chunk(0) if chunks else pa.array([], item.type) for item in ROWS}
     # The chunks of many dates share one report's dictionary; only this date's own addresses are worth unpacking.
@@ -142,7 +185,7 @@ def gather(
     recode[[text == "-" for text in texts]] = -1
     rows = DateRows(
         keys=columns["object_key"].dictionary,
-        packed=addresses.pack_all([text for text in texts if text != "-"]),
+        addresses=seal(addresses.pack_all([text for text in texts if text != "-"])),
         file=np.concatenate(files) if files else np.empty(0, np.int32),
         key=_numpy(columns["object_key"].indices),
         address=recode[codes] if len(texts) else codes,
@@ -158,8 +201,129 @@ def gather(
         if excluded.any():
             mask = excluded[codes]
             left_out = rows.file[mask]
-            rows.keep(~mask)
+            rows = rows.chosen(~mask)
     return rows, left_out
+
+
+def in_order(rows: DateRows) -> DateRows:
+    """The same rows by `place`, and of the keys those that they have, ascending. A pure function of the multiset of rows:
+    neither their order nor unused keys leave a trace."""
+    used, recode = _used(rows.key, len(rows.keys))
+    keys = rows.keys.filter(pa.array(used))
+    order = _numpy(pc.array_sort_indices(keys)).astype(np.int64)
+    rank = np.empty(len(keys), np.int32)
+    rank[order] = np.arange(len(keys), dtype=np.int32)
+    key = rank[recode[rows.key]] if len(rows) else np.empty(0, np.int32)
+    permutation = _sorted(rows, key, len(keys))
+    ordered = rows.chosen(permutation)
+    ordered.keys, ordered.key = keys.take(pa.array(order)), key[permutation]
+    return ordered
+
+
+def joined(parts: Sequence[DateRows]) -> DateRows:
+    """The rows of all parts, one after the other. The keys are in the order in which they first appear."""
+    if len(parts) == 1:
+        return parts[0]
+    encoded = pa.concat_arrays([part.keys for part in parts]).dictionary_encode()
+    recode = _numpy(encoded.indices)
+    keys_before = np.cumsum([0, *(len(part.keys) for part in parts)])
+    addresses_before = np.cumsum([0, *(len(part.addresses) for part in parts)], dtype=np.int32)
+    key = [recode[part.key + before] for part, before in zip(parts, keys_before[:-1], strict=True)]
+    address = [
+        np.where(part.address < 0, part.address, part.address + before)
+        for part, before in zip(parts, addresses_before[:-1], strict=True)
+    ]
+    return DateRows(
+        encoded.dictionary,
+        np.concatenate([part.addresses for part in parts]),
+        key=np.concatenate(key),
+        address=np.concatenate(address),
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _PLAIN},
+    )
+
+
+def up_to(rows: DateRows, last: Place) -> int:
+    """How many of `rows`, which are in order, come before `last` or stand there too."""
+    return bisect_right(range(len(rows)), last, key=rows.place)
+
+
+def repeated(rows: DateRows) -> NDArray[np.int64]:
+    """The row numbers, ascending, of all rows that look like another one: same request ID and same columns. `rows` are in
+    order. Whether their records are identical in every byte is for the caller to see."""
+    request_id = rows.request_id
+    second = np.flatnonzero(request_id[1:] == request_id[:-1]) + 1
+    for column in (rows.key, rows.second, rows.bytes_sent, rows.object_size, rows.status):
+        second = second[column[second] == column[second - 1]]
+    sealed = np.vstack([rows.addresses, np.zeros((1, 16), np.uint8)])
+    nowhere = rows.address < 0
+    alike = (sealed[rows.address[second]] == sealed[rows.address[second - 1]]).all(axis=1)
+    second = second[alike & (nowhere[second] == nowhere[second - 1])]
+    return np.union1d(second - 1, second)
+
+
+def grouped(parts: Iterable[DateRows]) -> Iterator[DateRows]:
+    """The rows of all parts, in their order, in groups of GROUP rows; the last may have fewer, and an only one none."""
+    waiting: list[DateRows] = []
+    count = 0
+    first = True
+    for part in parts:
+        waiting.append(part)
+        count += len(part)
+        if count < GROUP:
+            continue
+        rows = joined(waiting)
+        whole = count - count % GROUP
+        for start in range(0, whole, GROUP):
+            yield rows.chosen(slice(start, start + GROUP))
+            first = False
+        count -= whole
+        waiting = [rows.chosen(slice(whole, None))] if count else []
+    if waiting and (count or first):
+        yield joined(waiting)
+
+
+def to_table(rows: DateRows) -> pa.Table:
+    """Rows in order, with their keys ascending, as a table of EXTRACTED_LOGS."""
+    used, recode = _used(rows.key, len(rows.keys))
+    columns = [
+        pa.DictionaryArray.from_arrays(pa.array(recode[rows.key]), rows.keys.filter(pa.array(used))),
+        pa.array(rows.second * 1000).cast(pa.timestamp("ms", tz="UTC")),
+        pa.array(rows.bytes_sent),
+        pa.array(rows.object_size, mask=rows.object_size < 0),
+        pa.array(rows.status),
+        to_column(rows.addresses, rows.address),
+    ]
+    return pa.table(columns, schema=EXTRACTED_LOGS)
+
+
+def to_batch(rows: DateRows) -> pa.RecordBatch:
+    """Rows as a batch of BATCH, with no key and no address that they do not have."""
+    used_keys, key = _used(rows.key, len(rows.keys))
+    known = rows.address >= 0
+    used, address = _used(rows.address[known], len(rows.addresses))
+    codes = np.zeros(len(rows), np.int32)
+    codes[known] = address[rows.address[known]]
+    block = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(16), int(used.sum()), [None, pa.py_buffer(np.ascontiguousarray(rows.addresses[used]))]
+    )
+    columns = [
+        pa.DictionaryArray.from_arrays(pa.array(key[rows.key]), rows.keys.filter(pa.array(used_keys))),
+        pa.DictionaryArray.from_arrays(pa.array(codes, mask=~known), block),
+        *(pa.array(getattr(rows, name)) for name in _PLAIN),
+    ]
+    return pa.record_batch(columns, schema=BATCH)
+
+
+def from_batch(batch: pa.RecordBatch) -> DateRows:
+    """What `to_batch` was given."""
+    key, address = batch["key"], batch["address"]
+    return DateRows(
+        key.dictionary,
+        from_column(address.dictionary),
+        key=_numpy(key.indices),
+        address=_numpy(address.indices.fill_null(-1)),
+        **{name: _numpy(batch[name]) for name in _PLAIN},
+    )
 
 
 def _numpy(array: pa.Array) -> NDArray[Any]:
@@ -172,49 +336,9 @@ def _used(codes: NDArray[np.int32], count: int) -> tuple[NDArray[np.bool_], NDAr
     return used, (np.cumsum(used) - 1).astype(np.int32)
 
 
-def suspected_duplicates(rows: DateRows) -> NDArray[np.int64]:
-    """The row numbers, ascending, of all rows that look like another one: same request ID and same columns. Whether
-    their records are identical in every byte is for the caller to see."""
-    with np.errstate(over="ignore"):
-        mixed = rows.request_id.copy()
-        for column in (rows.key, rows.address, rows.second, rows.bytes_sent, rows.object_size, rows.status):
-            mixed *= _MIX
-            mixed ^= column.astype(np.int64).view(np.uint64)
-    order = np.sort(mixed)
-    repeated = np.unique(order[1:][order[1:] == order[:-1]])
-    if not len(repeated):
-        return np.empty(0, np.int64)
-    return np.flatnonzero(np.isin(mixed, repeated))
-
-
-def to_table(rows: DateRows, seal: Callable[[AddressBlock], AddressBlock]) -> pa.Table:
-    """The date's table of EXTRACTED_LOGS: sealed, and sorted by key bytes, time and then every other column, nulls
-    last. A pure function of the multiset of rows: neither their order nor unused keys leave a trace."""
-    used, recode = _used(rows.key, len(rows.keys))
-    keys = rows.keys.filter(pa.array(used))
-    order = _numpy(pc.array_sort_indices(keys)).astype(np.int64)
-    rank = np.empty(len(keys), np.int32)
-    rank[order] = np.arange(len(keys), dtype=np.int32)
-    key = rank[recode[rows.key]] if len(rows) else np.empty(0, np.int32)
-    sealed = seal(rows.packed)
-
-    permutation = _sorted(rows, key, sealed)
-    address = rows.address[permutation]
-    size = rows.object_size[permutation]
-    columns = [
-        pa.DictionaryArray.from_arrays(pa.array(key[permutation]), keys.take(pa.array(order))),
-        pa.array(rows.second[permutation] * 1000).cast(pa.timestamp("ms", tz="UTC")),
-        pa.array(rows.bytes_sent[permutation]),
-        pa.array(size, mask=size < 0),
-        pa.array(rows.status[permutation]),
-        to_column(sealed, address),
-    ]
-    return pa.table(columns, schema=EXTRACTED_LOGS)
-
-
-def _sorted(rows: DateRows, key: NDArray[np.int32], sealed: AddressBlock) -> NDArray[np.int64]:
-    if len(rows.keys) >= 1 << _KEY_BITS:
-        return np.lexsort((*_others(rows, sealed, np.arange(len(rows))), rows.second, key))
+def _sorted(rows: DateRows, key: NDArray[np.int32], keys: int) -> NDArray[np.int64]:
+    if keys >= 1 << _KEY_BITS:
+        return np.lexsort((*_others(rows, np.arange(len(rows))), rows.second, key))
     # One integer holds key and time; only the few rows that share both are compared in full.
     composite = (key.astype(np.int64) << _EPOCH_BITS) | rows.second
     permutation = np.argsort(composite)
@@ -224,17 +348,18 @@ def _sorted(rows: DateRows, key: NDArray[np.int32], sealed: AddressBlock) -> NDA
     tied[:-1] |= tied[1:]
     if tied.any():
         among = permutation[tied]
-        within = np.lexsort((*_others(rows, sealed, among), composite[tied]))
+        within = np.lexsort((*_others(rows, among), composite[tied]))
         permutation[tied] = among[within]
     return permutation
 
 
-def _others(rows: DateRows, sealed: AddressBlock, among: NDArray[np.int64]) -> tuple[NDArray, ...]:  # type: ignore[type-arg]
+def _others(rows: DateRows, among: NDArray[np.int64]) -> tuple[NDArray, ...]:  # type: ignore[type-arg]
     """The columns after key and time of the rows `among`, last one first, as lexsort wants them; nulls are greatest."""
-    halves = np.vstack([sealed, np.full((1, 16), 0xFF, np.uint8)]).view(">u8")
+    halves = np.vstack([rows.addresses, np.full((1, 16), 0xFF, np.uint8)]).view(">u8")
     address = rows.address[among]
     size = rows.object_size[among]
     return (
+        rows.request_id[among],
         halves[address, 1],
         halves[address, 0],
         address < 0,

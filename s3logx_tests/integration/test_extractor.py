@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from s3logx_assets.adapters import extractor, gawk
+from s3logx_assets.adapters import duplicates, extractor, gawk, log_contents, row_runs
 from s3logx_assets.adapters.extractor import ExtractedDate, Extractor, FailedDate
 from s3logx_assets.adapters.log_store import Listing, LocalLogReader, LocalLogStore, LogReader
+from s3logx_assets.core import extraction
 from s3logx_assets.core.addresses import exclusion, pack
 from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.errors import LogFileError, S3logxError, SettingsError, ShrinkError, SourceError, TransientError
@@ -30,6 +31,7 @@ from s3logx_tests import log_folders, processes
 from s3logx_tests.hard_lines import EXCLUDED_SETTING, generate
 from s3logx_tests.log_folders import (
     DAY,
+    SCRATCH,
     SEALER,
     assert_as_worked_out,
     extract,
@@ -40,6 +42,7 @@ from s3logx_tests.log_folders import (
     ledger_of,
     log_name,
     rows_of,
+    table_of,
     write,
 )
 
@@ -110,7 +113,7 @@ def test_the_same_in_small_pieces(tmp_path: Path, seed: int, monkeypatch: pytest
     rng = random.Random(seed)
     monkeypatch.setattr(extractor, "_BATCH_BYTES", rng.choice([1, 3000, 50_000]))
     monkeypatch.setattr(extractor, "_BATCH_FILES", rng.choice([1, 2, 7]))
-    monkeypatch.setattr(extractor, "_CHUNK", rng.choice([101, 1000, 30_000]))
+    monkeypatch.setattr(log_contents, "CHUNK", rng.choice([101, 1000, 30_000]))
     by_day = {day: hard_files(seed * 10 + number, 8, day) for number, day in enumerate(DAYS[:2])}
     repeated = honest_lines(seed, 3)
     for day, files in by_day.items():
@@ -121,6 +124,71 @@ def test_the_same_in_small_pieces(tmp_path: Path, seed: int, monkeypatch: pytest
     outcomes = extract(tmp_path, DAYS[:2], workers=rng.choice([1, 2, 4]))
     for day, files in by_day.items():
         assert_as_worked_out(outcomes[day], files)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_date_larger_than_memory(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that wait on disk in many sorted runs of small pieces come out as if all had been sorted at once, the duplicate
+    ones among them gone; and as often as they are asked for."""
+    by_day = {day: hard_files(seed * 10 + number, 8, day) for number, day in enumerate(DAYS[:2])}
+    repeated = honest_lines(seed, 40)
+    for day, files in by_day.items():
+        files[log_name(90, day)] = joined(repeated)
+        files[log_name(91, day)] = joined(repeated[::-1] + honest_lines(f"{seed} more", 30))
+        files[log_name(92, day)] = joined(repeated)  # the same file again
+        files[log_name(93, day)] = joined(repeated[10:] * 3)
+        write(tmp_path / "logs", files)
+
+    def is_excluded(text: str) -> bool:
+        return text.endswith("7")
+
+    at_once = extract(tmp_path / "logs", DAYS[:2], 2, is_excluded)
+    rng = random.Random(seed)
+    monkeypatch.setattr(extractor, "_BATCH_BYTES", 3000)
+    monkeypatch.setattr(row_runs, "_KEPT", rng.choice([1, 10, 60]))
+    monkeypatch.setattr(row_runs, "_PIECE", rng.choice([1, 3, 20]))
+    monkeypatch.setattr(row_runs, "_MERGED", rng.choice([1, 50, 100]))
+    monkeypatch.setattr(duplicates, "_AT_ONCE", rng.choice([1, 7, 1000]))
+    by_part = extract(tmp_path / "logs", DAYS[:2], 2, is_excluded)
+    for day, files in by_day.items():
+        assert_as_worked_out(by_part[day], files, is_excluded)
+        assert table_digest(table_of(by_part[day])) == table_digest(table_of(at_once[day]))
+    for outcome in Extractor(LocalLogStore(tmp_path / "logs"), SEALER.seal, 2, SCRATCH).extract(DAYS[:2]):
+        assert isinstance(outcome, ExtractedDate)
+        assert [table.to_pylist() for table in outcome.tables] == [table.to_pylist() for table in outcome.tables]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tables_come_in_groups(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their borders, and with them the data version, depend on the rows alone: not on what was in memory at once."""
+    files = {log_name(number): joined(honest_lines(number, 33)) for number in range(7)}
+    write(tmp_path, files)
+    monkeypatch.setattr(extraction, "GROUP", 50)
+    found = []
+    for kept in (1 << 20, 20):
+        monkeypatch.setattr(row_runs, "_KEPT", kept)
+        monkeypatch.setattr(row_runs, "_PIECE", 7 + seed)
+        tables = list(extract_day(tmp_path).tables)
+        assert [table.num_rows for table in tables] == [50, 50, 50, 50, 31]
+        found.append([table_digest(table) for table in tables])
+    assert found[0] == found[1]
+
+
+def test_a_disk_that_does_not_take_the_rows_of_a_large_date_fails_that_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day, count in ((DAYS[0], 300), (DAYS[1], 30)):
+        write(tmp_path / "logs", {log_name(1, day): joined(honest_lines(1, count))})
+    monkeypatch.setattr(row_runs, "_KEPT", 100)
+    (tmp_path / "scratch").write_text("no folder")
+    engine = Extractor(LocalLogStore(tmp_path / "logs"), SEALER.seal, 1, tmp_path / "scratch")
+    large, small = engine.extract(DAYS[:2])
+    assert isinstance(large, FailedDate)
+    assert "cannot hold the rows of a large date: File exists" in str(large.error) or "Not a directory" in str(
+        large.error
+    )
+    assert isinstance(small, ExtractedDate)
+    assert small.row_count == 30
 
 
 def test_a_date_larger_than_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +237,7 @@ def test_files_without_a_final_newline_do_not_run_into_one_another(tmp_path: Pat
     files = {log_name(number): line for number, line in enumerate(honest_lines(1, 50))}
     outcome = extract_day(write(tmp_path, files))
     assert_as_worked_out(outcome, files)
-    assert outcome.rows.num_rows == 50
+    assert outcome.row_count == 50
 
 
 def test_gzip_is_told_by_content_not_by_name(tmp_path: Path) -> None:
@@ -182,7 +250,7 @@ def test_gzip_is_told_by_content_not_by_name(tmp_path: Path) -> None:
     }
     outcome = extract_day(write(tmp_path, files))
     assert_as_worked_out(outcome, files)
-    assert outcome.rows.num_rows == 12
+    assert outcome.row_count == 12
 
 
 def test_gzip_of_many_members_is_one_file(tmp_path: Path) -> None:
@@ -191,7 +259,7 @@ def test_gzip_of_many_members_is_one_file(tmp_path: Path) -> None:
     members = [gzip.compress(content[start:end]) for start, end in pairwise(cuts)]
     files = {log_name(1): b"".join(members), log_name(2): gzip.compress(b"") * 3, log_name(3): content}
     outcome = extract_day(write(tmp_path, files))
-    assert outcome.rows.num_rows == 40
+    assert outcome.row_count == 40
     assert ledger_of(outcome.ledger) == {
         log_name(1): {"records": 40, "extracted": 40},
         log_name(2): {},
@@ -205,9 +273,9 @@ def test_gzip_that_unpacks_to_much_more(
     tmp_path: Path, blocks: int, excess: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A few kilobytes for many: what is unpacked leaves in blocks, and none may be lost at their borders."""
-    monkeypatch.setattr(extractor, "_CHUNK", 1 << 16)
+    monkeypatch.setattr(log_contents, "CHUNK", 1 << 16)
     line = honest_lines(1, 1)[0]
-    size = blocks * extractor._CHUNK + excess
+    size = blocks * log_contents.CHUNK + excess
     content = (joined([line]) * (size // len(line) + 1))[: size - 1] + b"\n"
     files = {log_name(1): gzip.compress(content, 9)}
     assert len(files[log_name(1)]) < len(content) // 50
@@ -315,7 +383,7 @@ def test_a_record_counts_once(tmp_path: Path, contents: list[bytes], distinct: i
     files = {log_name(number): content for number, content in enumerate(contents)}
     outcome = extract_day(write(tmp_path, files), workers=workers)
     assert_as_worked_out(outcome, files)
-    assert outcome.rows.num_rows == distinct
+    assert outcome.row_count == distinct
 
 
 def test_request_ids_of_other_lengths_hide_no_duplicate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,7 +399,7 @@ def test_request_ids_of_other_lengths_hide_no_duplicate(tmp_path: Path, monkeypa
     }
     outcome = extract_day(write(tmp_path, files))
     assert_as_worked_out(outcome, files)
-    assert outcome.rows.num_rows == 4
+    assert outcome.row_count == 4
 
 
 def test_copies_in_other_folders_and_under_other_names_count_once(tmp_path: Path) -> None:
@@ -351,7 +419,7 @@ def test_the_same_record_under_two_dates_counts_under_both(tmp_path: Path) -> No
     write(tmp_path, {log_name(1): joined([A]), log_name(1, DAYS[1]): joined([A])})
     for outcome in extract(tmp_path, DAYS[:2]).values():
         assert isinstance(outcome, ExtractedDate)
-        assert outcome.rows.num_rows == 1
+        assert outcome.row_count == 1
 
 
 def test_an_excluded_record_is_excluded_however_often_it_is_there(tmp_path: Path) -> None:
@@ -371,7 +439,7 @@ def test_many_random_repetitions(tmp_path: Path) -> None:
     files = {log_name(number): rng.choice(contents) for number in range(60)}
     outcome = extract_day(write(tmp_path, files), workers=3)
     assert_as_worked_out(outcome, files)
-    assert outcome.rows.num_rows <= 40
+    assert outcome.row_count <= 40
 
 
 # --------------------------------------------------------------------------- excluded addresses
@@ -398,8 +466,8 @@ def test_the_archive_s_own_traffic_is_left_out(tmp_path: Path, setting: str, kep
     is_excluded = exclusion(setting)
     outcome = extract_day(write(tmp_path, files), is_excluded=is_excluded)
     packed = {None if text == "-" else pack(text) for text in kept}
-    assert {row[5] for row in rows_of(outcome.rows)} == packed
-    assert outcome.rows.num_rows == 3 * len(kept)
+    assert {row[5] for row in rows_of(table_of(outcome))} == packed
+    assert outcome.row_count == 3 * len(kept)
     sums = {name: sum(counts.get(name, 0) for counts in ledger_of(outcome.ledger).values()) for name in COUNTED}
     assert sums == {"skipped_excluded": 3 * (len(ADDRESSES) - len(kept)), "skipped_status": 2}
 
@@ -476,7 +544,7 @@ def test_a_file_that_changes_fails_its_date_and_is_named(
     assert isinstance(failed.error, LogFileError)
     assert str(failed.error) == f"log file {log_name(1)!r} changed while it was read"
     assert isinstance(good, ExtractedDate)
-    assert good.rows.num_rows == 27
+    assert good.row_count == 27
 
 
 @pytest.mark.parametrize("copy", [joined([A, B] * 9), joined([B, A])], ids=["whole copy", "some lines"])
@@ -506,7 +574,7 @@ def test_a_file_without_read_permission_fails_its_date_and_is_named() -> None:
     assert isinstance(failed, FailedDate)
     assert str(failed.error) == f"log file {log_name(2)!r} cannot be opened: Permission denied"
     assert isinstance(good, ExtractedDate)
-    assert good.rows.num_rows == 1
+    assert good.row_count == 1
 
 
 def test_a_file_that_cannot_be_read_on_fails_its_date(tmp_path: Path) -> None:
@@ -550,7 +618,7 @@ def test_300_dates_of_two_files(tmp_path: Path) -> None:
     assert list(outcomes) == days
     for day in days[::20]:
         assert_as_worked_out(outcomes[day], by_day[day])
-    assert sum(item.rows.num_rows for item in outcomes.values() if isinstance(item, ExtractedDate)) == 1800
+    assert sum(item.row_count for item in outcomes.values() if isinstance(item, ExtractedDate)) == 1800
 
 
 def test_a_date_without_files_is_an_empty_table(tmp_path: Path) -> None:
@@ -587,7 +655,9 @@ def test_a_date_that_cannot_be_listed_fails_alone(tmp_path: Path) -> None:
                 yield day, Listing((), error=SourceError("closed")) if day == DAYS[1] else listing
 
     refused: list[date] = []
-    outcomes = Extractor(Closed(tmp_path), SEALER.seal, 2).extract(DAYS[:3], lambda day, _: refused.append(day))
+    outcomes = Extractor(Closed(tmp_path), SEALER.seal, 2, SCRATCH).extract(
+        DAYS[:3], lambda day, _: refused.append(day)
+    )
     found = {outcome.day: outcome for outcome in outcomes}
     assert isinstance(found[DAYS[0]], ExtractedDate)
     assert isinstance(found[DAYS[2]], ExtractedDate)
@@ -612,7 +682,7 @@ def test_refused_dates_are_not_read(tmp_path: Path) -> None:
         seen.append((day, len(listing.objects)))
         return ShrinkError(f"not {day}") if day in refused else None
 
-    outcomes = list(Extractor(Watched(tmp_path), SEALER.seal, 2).extract(DAYS[:5], refuse))
+    outcomes = list(Extractor(Watched(tmp_path), SEALER.seal, 2, SCRATCH).extract(DAYS[:5], refuse))
     assert seen == [(day, 1) for day in DAYS[:5]]
     assert {item.day for item in outcomes if isinstance(item, FailedDate)} == refused
     assert {str(item.error) for item in outcomes if isinstance(item, FailedDate)} == {f"not {day}" for day in refused}
@@ -643,7 +713,7 @@ def test_a_date_comes_out_before_the_last_one_is_read(
 
     timer = threading.Timer(8, gate.set)
     timer.start()
-    outcomes = Extractor(Gated(tmp_path), SEALER.seal, 1).extract(DAYS, refuse)
+    outcomes = Extractor(Gated(tmp_path), SEALER.seal, 1, SCRATCH).extract(DAYS, refuse)
     try:
         early = []
         for outcome in outcomes:
@@ -663,7 +733,7 @@ def test_a_date_comes_out_before_the_last_one_is_read(
 
 
 def digest(outcome: ExtractedDate) -> str:
-    return table_digest(outcome.rows)
+    return table_digest(table_of(outcome))
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -733,7 +803,7 @@ def many_small_dates(root: Path, size: int = 2000) -> list[date]:
 def test_a_caller_that_stops_half_way_leaves_nothing_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extractor, "_BATCH_FILES", 1)
     days = many_small_dates(tmp_path)
-    outcomes = Extractor(LocalLogStore(tmp_path), SEALER.seal, 2).extract(days)
+    outcomes = Extractor(LocalLogStore(tmp_path), SEALER.seal, 2, SCRATCH).extract(days)
     assert isinstance(next(outcomes), ExtractedDate)
     assert running_gawks()
     outcomes.close()  # type: ignore[attr-defined]
@@ -744,7 +814,7 @@ def test_a_caller_that_fails_half_way_leaves_nothing_running(tmp_path: Path) -> 
     days = many_small_dates(tmp_path)
 
     def consume() -> None:
-        for _ in Extractor(LocalLogStore(tmp_path), SEALER.seal, 2).extract(days):
+        for _ in Extractor(LocalLogStore(tmp_path), SEALER.seal, 2, SCRATCH).extract(days):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -756,7 +826,7 @@ def test_a_caller_that_fails_half_way_leaves_nothing_running(tmp_path: Path) -> 
 
 def test_a_caller_that_never_starts_starts_nothing(tmp_path: Path) -> None:
     write(tmp_path, {log_name(1): joined([A])})
-    outcomes = Extractor(LocalLogStore(tmp_path), SEALER.seal, 2).extract([DAY])
+    outcomes = Extractor(LocalLogStore(tmp_path), SEALER.seal, 2, SCRATCH).extract([DAY])
     assert running_gawks() == []
     outcomes.close()  # type: ignore[attr-defined]
 
@@ -779,7 +849,7 @@ def test_a_killed_gawk_is_a_transient_error(tmp_path: Path, at: int, workers: in
     done: list[ExtractedDate | FailedDate] = []
 
     def consume() -> None:
-        done.extend(Extractor(Killing(tmp_path), SEALER.seal, workers).extract(days))
+        done.extend(Extractor(Killing(tmp_path), SEALER.seal, workers, SCRATCH).extract(days))
 
     with pytest.raises(TransientError, match="gawk ended"):
         consume()
@@ -809,7 +879,7 @@ def hang_in_the_middle(root: Path, sender: Connection) -> None:
     """Starts an extraction, tells the processes it runs, and waits to be killed."""
     extractor._BATCH_FILES = 1
     days = [DAY + timedelta(days=number) for number in range(20)]
-    outcomes = Extractor(LocalLogStore(root), SEALER.seal, 2).extract(days)
+    outcomes = Extractor(LocalLogStore(root), SEALER.seal, 2, SCRATCH).extract(days)
     next(outcomes)
     sender.send(running_gawks())
     time.sleep(60)
@@ -828,7 +898,7 @@ def test_a_fault_of_the_program_comes_through_and_leaves_nothing_running(tmp_pat
                 fail()
             return MeddledReader(self.root, item, fail if where == "read" else lambda path: None)
 
-    engine = Extractor(Faulty(tmp_path), SEALER.seal, 2)
+    engine = Extractor(Faulty(tmp_path), SEALER.seal, 2, SCRATCH)
     with pytest.raises(ZeroDivisionError):
         list(engine.extract([DAY], fail) if where == "refuse" else engine.extract([DAY]))
 

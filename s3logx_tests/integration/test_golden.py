@@ -9,7 +9,7 @@ import pytest
 from s3logx_assets.adapters.extractor import ExtractedDate
 from s3logx_assets.adapters.log_store import LocalLogStore
 from s3logx_assets.core.ledger import COUNTS
-from s3logx_tests.log_folders import assert_as_worked_out, extract, rows_of
+from s3logx_tests.log_folders import assert_as_worked_out, extract, rows_of, table_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 LOGS = GOLDEN / "logs"
@@ -30,8 +30,10 @@ def as_tsv(columns: list[str], rows: list[list[object]]) -> str:
 
 def rows_as_tsv(dates: list[ExtractedDate]) -> str:
     """Addresses as they are stored: sealed under the tests' key."""
-    rows: list[list[object]] = [[item.day, *row.values()] for item in dates for row in readable(item.rows).to_pylist()]
-    return as_tsv(["log_date", *dates[0].rows.column_names], rows)
+    rows: list[list[object]] = [
+        [item.day, *row.values()] for item in dates for row in readable(table_of(item)).to_pylist()
+    ]
+    return as_tsv(["log_date", *table_of(dates[0]).column_names], rows)
 
 
 def readable(table: pa.Table) -> pa.Table:
@@ -86,7 +88,7 @@ def test_the_example_logs_give_seven_rows() -> None:
     for day, count in zip(days, (3, 4), strict=True):
         item = outcomes[day]
         assert isinstance(item, ExtractedDate)
-        assert item.rows.num_rows == count
+        assert item.row_count == count
         assert_as_worked_out(item, {log.name: (EXAMPLE_LOGS / log.name).read_bytes() for log in item.listing.objects})
         # One client, at 192.0.2.0, is behind all of them.
-        assert {row[5] for row in rows_of(item.rows)} == {bytes(10) + b"\xff\xff\xc0\x00\x02\x00"}
+        assert {row[5] for row in rows_of(table_of(item))} == {bytes(10) + b"\xff\xff\xc0\x00\x02\x00"}

@@ -22,7 +22,7 @@ from s3logx_assets.core.errors import LogFileError, S3logxError, SourceError, So
 from s3logx_assets.core.ledger import LogObject
 from s3logx_assets.core.locations import S3Location, parse_location
 from s3logx_assets.resources import build_bucket
-from s3logx_tests.log_folders import DAY, SEALER, honest_lines, joined, write
+from s3logx_tests.log_folders import DAY, SCRATCH, SEALER, honest_lines, joined, kept, table_of, write
 from s3logx_tests.platform import DAILY, Platform, failure_text, line
 from s3logx_tests.s3_faults import Fault, FaultProxy, faulty
 from s3logx_tests.s3_server import S3Server
@@ -119,7 +119,9 @@ def log_files(days: list[date]) -> dict[str, bytes]:
 
 
 def outcomes(location: S3Location, days: list[date]) -> dict[date, ExtractedDate | FailedDate]:
-    return {outcome.day: outcome for outcome in Extractor(store_of(location), SEALER.seal, 2).extract(days)}
+    return {
+        outcome.day: kept(outcome) for outcome in Extractor(store_of(location), SEALER.seal, 2, SCRATCH).extract(days)
+    }
 
 
 def error_of(outcome: ExtractedDate | FailedDate) -> S3logxError:
@@ -131,13 +133,16 @@ def test_a_bucket_is_extracted_as_a_folder_with_the_same_files(aws: S3Server, tm
     days = [DAY, DAY + timedelta(days=1), DAY + timedelta(days=2)]
     files = log_files(days)
     assert max(map(len, files.values())) > s3_log_store._SMALL
-    local = {each.day: each for each in Extractor(LocalLogStore(write(tmp_path, files)), SEALER.seal, 2).extract(days)}
+    local = {
+        each.day: kept(each)
+        for each in Extractor(LocalLogStore(write(tmp_path, files)), SEALER.seal, 2, SCRATCH).extract(days)
+    }
     for day, outcome in outcomes(bucket_of(aws, files), days).items():
         other = local[day]
         assert isinstance(outcome, ExtractedDate)
         assert isinstance(other, ExtractedDate)
-        assert outcome.rows.num_rows > 100
-        assert outcome.rows.equals(other.rows)
+        assert outcome.row_count > 100
+        assert table_of(outcome).equals(table_of(other))
         assert outcome.ledger.drop(["version"]).equals(other.ledger.drop(["version"]))
         assert all(version.isalnum() for version in outcome.ledger["version"].to_pylist()), "ETags without quotes"
 
@@ -178,7 +183,7 @@ def test_a_fault_that_passes_is_tried_again_and_one_that_stays_fails_its_date_al
     passed = outcomes(location, days)
     for day in days:
         assert isinstance(passed[day], ExtractedDate), passed[day]
-        assert passed[day].rows.equals(whole[day].rows)  # type: ignore[union-attr]
+        assert table_of(passed[day]).equals(table_of(whole[day]))
     proxy.inject(fault, BAD, times=-1)
     stayed = outcomes(location, days)
     error = error_of(stayed[DAY])
@@ -229,7 +234,9 @@ def test_an_object_that_is_replaced_after_it_was_listed_fails_its_date(aws: S3Se
         content = joined(honest_lines(1, size))
         aws.put(location.bucket, {location.prefix + BAD: content.replace(b"GET", b"GOT")})
 
-    (failed,) = Extractor(Slow(build_bucket(location, source_role("S3LOGX_LOGS"))), SEALER.seal, 1).extract([DAY])
+    (failed,) = Extractor(Slow(build_bucket(location, source_role("S3LOGX_LOGS"))), SEALER.seal, 1, SCRATCH).extract(
+        [DAY]
+    )
     assert "changed after it was listed" in str(error_of(failed))
 
 

@@ -24,7 +24,7 @@ from s3logx_assets.core.extraction import DateRows
 
 # Rows of a date: in memory at most; in a piece on disk; and of all pieces in memory while they are merged. A row takes
 # some 60 bytes, and several times that while it is sorted.
-_KEPT = 1 << 20
+_KEPT = 3 << 18
 _PIECE = 1 << 14
 _MERGED = 1 << 18
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -94,6 +94,7 @@ class RowCollector:
             self._disk.seek(0, 2)
             pieces = (rows.chosen(slice(start, start + _PIECE)) for start in range(0, len(rows), _PIECE))
             self._runs.append([_put(self._disk, piece) for piece in pieces])
+        pa.default_memory_pool().release_unused()  # what was sorted took several times its size
 
     def _merged(self) -> Iterator[DateRows]:
         assert self._disk is not None

@@ -17,7 +17,7 @@ from s3logx_assets.adapters.table_store import LOG_DATE, partition
 from s3logx_assets.assets.daily import CheckOutcome, DailyAsset, Made, Tools, inputs_of, store_table
 from s3logx_assets.core.addresses import from_column
 from s3logx_assets.core.regions import UNDETERMINED
-from s3logx_assets.core.requesters import by_label, clouds, count_distinct, countries
+from s3logx_assets.core.requesters import by_label, clouds, count_distinct, counted, countries
 from s3logx_assets.core.schemas import IP_INDEXES, IP_REGIONS, REGION_COORDINATES
 from s3logx_assets.metadata import column_schema, markdown_table
 from s3logx_assets.pictures import region_map
@@ -27,9 +27,9 @@ _SHOWN = 10
 
 def _ip_indexes(tools: Tools, day: date) -> Made:
     inputs = inputs_of(tools.private_store, day, "extracted_logs")
-    sealed = tools.private_store.read("extracted_logs", partition(day), columns=["sealed_ip"])["sealed_ip"]
-    counted = pc.value_counts(sealed.drop_null()).field
-    values, counts = counted(0), counted(1)
+    values, counts = counted(
+        rows["sealed_ip"] for rows in tools.private_store.groups("extracted_logs", partition(day), ["sealed_ip"])
+    )
     blocks = from_column(values)
     indexes, networks = tools.sealer.unpack_index(blocks)
     table = pa.table([pa.array(indexes), pa.array(networks), values, counts], schema=IP_INDEXES)
@@ -80,11 +80,11 @@ def _where_from(regions: pa.Table, indexes: pa.Table) -> dict[str, Any]:
     networks, requests = (indexes[name].to_numpy() for name in ("network_index", "request_count"))
     metadata: dict[str, Any] = {}
     counts = by_label(labels, networks, requests)
-    for name, counted in counts.items():
-        rows = zip(*(each.to_pylist() for each in counted.slice(0, _SHOWN).columns), strict=True)
-        metadata[name] = counted.num_rows
-        if counted.num_rows:
-            metadata[f"top_{name}"] = dg.MetadataValue.md(markdown_table(counted.column_names, rows))
+    for name, table in counts.items():
+        rows = zip(*(each.to_pylist() for each in table.slice(0, _SHOWN).columns), strict=True)
+        metadata[name] = table.num_rows
+        if table.num_rows:
+            metadata[f"top_{name}"] = dg.MetadataValue.md(markdown_table(table.column_names, rows))
     of_region = counts["regions"]
     labelled, requesters = (of_region[name].to_pylist() for name in ("label", "requesters"))
     return {**metadata, **region_map("requesters_map", labelled, requesters, "Requesters")}

@@ -23,7 +23,8 @@ _SHOWN = 10
 def _daily_usage(tools: Tools, day: date) -> Made:
     store = tools.private_store
     inputs = inputs_of(store, day, "extracted_logs", "ip_indexes", "ip_regions")
-    rows, indexes, regions = (store.read(asset, partition(day)) for asset in inputs)
+    rows = store.groups("extracted_logs", partition(day), encoded=["object_key"])
+    indexes, regions = (store.read(asset, partition(day)) for asset in ("ip_indexes", "ip_regions"))
     table = usage.daily_usage(rows, indexes, regions, tools.rules.dataset_rule)
     archive = table["in_archive"].to_numpy()  # the rows that count what was extracted, once
     sums = {name: int(table[column].to_numpy()[archive].sum()) for name, column in _SUMS.items()}

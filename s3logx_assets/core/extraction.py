@@ -224,6 +224,7 @@ def joined(parts: Sequence[DateRows]) -> DateRows:
     """The rows of all parts, one after the other. The keys are in the order in which they first appear."""
     if len(parts) == 1:
         return parts[0]
+    parts = [_compact(part) for part in parts]
     encoded = pa.concat_arrays([part.keys for part in parts]).dictionary_encode()
     recode = _numpy(encoded.indices)
     keys_before = np.cumsum([0, *(len(part.keys) for part in parts)])
@@ -239,6 +240,22 @@ def joined(parts: Sequence[DateRows]) -> DateRows:
         key=np.concatenate(key),
         address=np.concatenate(address),
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _PLAIN},
+    )
+
+
+def _compact(rows: DateRows) -> DateRows:
+    """The same rows with no key and no address that they do not have."""
+    used, key = _used(rows.key, len(rows.keys))
+    known = rows.address >= 0
+    used_addresses, address = _used(rows.address[known], len(rows.addresses))
+    codes = np.full(len(rows), -1, np.int32)
+    codes[known] = address[rows.address[known]]
+    return DateRows(
+        rows.keys.filter(pa.array(used)),
+        rows.addresses[used_addresses],
+        key=key[rows.key],
+        address=codes,
+        **{name: getattr(rows, name) for name in _PLAIN},
     )
 
 
@@ -298,17 +315,13 @@ def to_table(rows: DateRows) -> pa.Table:
 
 def to_batch(rows: DateRows) -> pa.RecordBatch:
     """Rows as a batch of BATCH, with no key and no address that they do not have."""
-    used_keys, key = _used(rows.key, len(rows.keys))
-    known = rows.address >= 0
-    used, address = _used(rows.address[known], len(rows.addresses))
-    codes = np.zeros(len(rows), np.int32)
-    codes[known] = address[rows.address[known]]
+    rows = _compact(rows)
     block = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(16), int(used.sum()), [None, pa.py_buffer(np.ascontiguousarray(rows.addresses[used]))]
+        pa.binary(16), len(rows.addresses), [None, pa.py_buffer(np.ascontiguousarray(rows.addresses))]
     )
     columns = [
-        pa.DictionaryArray.from_arrays(pa.array(key[rows.key]), rows.keys.filter(pa.array(used_keys))),
-        pa.DictionaryArray.from_arrays(pa.array(codes, mask=~known), block),
+        pa.DictionaryArray.from_arrays(pa.array(rows.key), rows.keys),
+        pa.DictionaryArray.from_arrays(pa.array(rows.address, mask=rows.address < 0), block),
         *(pa.array(getattr(rows, name)) for name in _PLAIN),
     ]
     return pa.record_batch(columns, schema=BATCH)

@@ -4,7 +4,7 @@ Everything here is said of indexes, so that nobody needs an address to answer it
 lies, does not belong here.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date
 
 import numpy as np
@@ -29,6 +29,19 @@ BY_LABEL = pa.schema(
 
 # So many dates are searched one by one before they are merged: merging copies the whole history.
 _UNMERGED = 16
+
+
+def counted(columns: Iterable[pa.ChunkedArray]) -> tuple[pa.Array, pa.Array]:
+    """The distinct values of all columns (fixed_size_binary[16]; nulls are nobody), in no order, and how often each is
+    there (int64). One column at a time is in memory."""
+    found = []
+    for column in columns:
+        counts = pc.value_counts(column.drop_null())
+        found.append(pa.table({"value": counts.field(0), "count": counts.field(1)}))
+    table = found[0]
+    if len(found) > 1:
+        table = pa.concat_tables(found).group_by("value", use_threads=False).aggregate([("count", "sum")])
+    return table["value"].combine_chunks(), table.column(1).combine_chunks()
 
 
 class History:

@@ -5,6 +5,7 @@ table comes from and what is published of it does not belong here.
 """
 
 import hashlib
+from collections.abc import Iterable
 from datetime import date
 
 import numpy as np
@@ -26,60 +27,86 @@ DOWNLOAD_STATUS = 200
 _MILLISECONDS_PER_DAY = 86_400_000
 
 
-def daily_usage(rows: pa.Table, indexes: pa.Table, regions: pa.Table | None, rule: DatasetRule) -> pa.Table:
+def daily_usage(groups: Iterable[pa.Table], indexes: pa.Table, regions: pa.Table | None, rule: DatasetRule) -> pa.Table:
     """Exact counts of one log date, in the schema DAILY_USAGE.
 
     Sorted by dataset, event_date, asset_path, region, ip_index, in_archive; strings by their UTF-8
-    bytes, nulls last. `rows`, `indexes`, `regions` are the date's EXTRACTED_LOGS, IP_INDEXES and IP_REGIONS;
-    with None for regions, every address counts as `missing`.
+    bytes, nulls last. `groups`, at least one, hold the date's EXTRACTED_LOGS, a part of the rows each,
+    and are counted one after the other; `indexes` and `regions` are its IP_INDEXES and IP_REGIONS; with
+    None for regions, every address counts as `missing`.
 
     Raises StoreError if an address of the rows has no index, or an index has no region: the
     tables then come from different states of the date.
     """
+    requesters = _requesters(indexes, regions)
+    counted = [_counted(rows, requesters, rule) for rows in groups]
+    usage = counted[0] if len(counted) == 1 else _summed(pa.concat_tables(counted))
+    of_requester = requesters.take(usage["requester"])
+    columns = {name: (of_requester if name in of_requester.column_names else usage)[name] for name in DAILY_USAGE.names}
+    return pa.table(columns).cast(DAILY_USAGE)
+
+
+def _counted(rows: pa.Table, requesters: pa.Table, rule: DatasetRule) -> pa.Table:
+    """The counts of some rows: a table as `_summed` gives it."""
     key, keys = coded(rows["object_key"])
     assigned = rule.assign(keys)
-    dataset, datasets = ranked(assigned.dataset)
-    path, paths = ranked(assigned.path)
     rows, entry = _once_per_dataset(rows, key, assigned)
     since_epoch = rows["requested_at"].cast(pa.int64()).to_numpy() // _MILLISECONDS_PER_DAY
-    day, days = ranked(pa.array(since_epoch, pa.int32(), safe=False).cast(pa.date32()))
-    requesters = _requesters(indexes, regions)
-    requester = _requester_of_row(rows["sealed_ip"], requesters)
+    columns = {
+        "dataset": _encoded(assigned.dataset, entry),
+        "event_date": pa.array(since_epoch, pa.int32(), safe=False).cast(pa.date32()),
+        "asset_path": _encoded(assigned.path, entry),
+        "requester": pa.array(_requester_of_row(rows["sealed_ip"], requesters), pa.int32()),
+        "in_archive": pa.array(assigned.is_first[entry]),
+        "request_count": pa.array(np.ones(rows.num_rows, np.int64)),
+        "download_count": pa.array((rows["status"].to_numpy() == DOWNLOAD_STATUS).astype(np.int64)),
+        "bytes_sent": rows["bytes_sent"],
+    }
+    return _summed(pa.table(columns))
 
-    columns = [
-        (dataset[entry], len(datasets)),
-        (day, len(days)),
-        (path[entry], len(paths)),
-        (requester, requesters.num_rows),
-    ]
-    in_archive = None
-    if assigned.key.size > len(keys):
-        in_archive = assigned.is_first[entry]
-        columns.append((in_archive.astype(np.int64), 2))
-    joint = joint_key(columns)
+
+def _encoded(values: pa.Array, rows: Codes) -> pa.DictionaryArray:
+    """values[rows], which repeat."""
+    encoded = values.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(encoded.indices.take(pa.array(rows)), encoded.dictionary)
+
+
+def _summed(counts: pa.Table) -> pa.Table:
+    """The measures summed over equal keys: dataset and asset_path (dictionary-encoded), event_date, requester (the row of
+    the requester) and in_archive. Sorted by dataset, event_date, asset_path, requester, in_archive."""
+    codes = {}
+    distinct = {}
+    for name in ("dataset", "event_date", "asset_path"):
+        codes[name], distinct[name] = ranked(counts[name])
+    requester = counts["requester"].to_numpy().astype(np.int64)
+    in_archive = counts["in_archive"].to_numpy()
+    joint = joint_key(
+        [
+            *((codes[name], len(distinct[name])) for name in codes),
+            (requester, int(requester.max(initial=0)) + 1),
+            *([] if in_archive.all() else [(in_archive.astype(np.int64), 2)]),
+        ]
+    )
     order = np.argsort(joint)
     starts = run_starts(joint[order])
     first = order[starts]  # one row of each group stands for what its rows have in common
 
-    def total(measure: Codes) -> pa.Array:
+    def total(name: str) -> pa.Array:
+        measure = counts[name].to_numpy()
         return pa.array(np.add.reduceat(measure[order], starts) if starts.size else starts)
 
-    status = rows["status"].to_numpy()
-    requester_columns = requesters.take(pa.array(requester[first]))
+    def text(name: str) -> pa.Array:
+        return pa.DictionaryArray.from_arrays(pa.array(codes[name][first], pa.int32()), distinct[name])
+
     return pa.table(
         {
-            "dataset": datasets.take(pa.array(dataset[entry[first]])),
-            "asset_path": paths.take(pa.array(path[entry[first]])),
-            "event_date": days.take(pa.array(day[first])),
-            "region": requester_columns["region"],
-            "ip_index": requester_columns["ip_index"],
-            "network_index": requester_columns["network_index"],
-            "request_count": total(np.ones(order.size, np.int64)),
-            "download_count": total((status == DOWNLOAD_STATUS).astype(np.int64)),
-            "bytes_sent": total(rows["bytes_sent"].to_numpy()),
-            "in_archive": pa.repeat(True, first.size) if in_archive is None else pa.array(in_archive[first]),
-        },
-        schema=DAILY_USAGE,
+            "dataset": text("dataset"),
+            "event_date": distinct["event_date"].take(pa.array(codes["event_date"][first])),
+            "asset_path": text("asset_path"),
+            "requester": pa.array(requester[first], pa.int32()),
+            "in_archive": pa.array(in_archive[first]),
+            **{name: total(name) for name in ("request_count", "download_count", "bytes_sent")},
+        }
     )
 
 

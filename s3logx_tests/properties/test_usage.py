@@ -36,7 +36,7 @@ visits = st.lists(
 
 
 def usage_of(rows: pa.Table) -> pa.Table:
-    return daily_usage(rows, indexes(INDEX_OF), regions(REGION_OF), LevelRule())
+    return daily_usage([rows], indexes(INDEX_OF), regions(REGION_OF), LevelRule())
 
 
 def slow_usage(logged: list[Visit]) -> list[tuple[Any, ...]]:
@@ -101,6 +101,15 @@ def test_a_content_digest_tells_exactly_the_groups_that_differ(before: list[Visi
         assert (old[group] == new[group]) == (old_digests[group] == new_digests[group])
 
 
+@quick
+@given(visits, st.integers(0, 20), st.integers(0, 20))
+def test_groups_of_rows_are_counted_as_the_rows_are(logged: list[Visit], first: int, second: int) -> None:
+    rows = extracted(logged)
+    first, second = sorted((min(first, len(logged)), min(second, len(logged))))
+    groups = [rows.slice(0, first), rows.slice(first, second - first), rows.slice(second)]
+    assert daily_usage(groups, indexes(INDEX_OF), regions(REGION_OF), LevelRule()).equals(usage_of(rows))
+
+
 entries = st.lists(
     st.tuples(st.sampled_from(["a/x", "a/y", "b/", "b/x", "a/"]), st.sampled_from("123"), st.sampled_from(["p", "q"]))
 )
@@ -113,7 +122,7 @@ def test_the_archive_counts_every_row_once_and_each_dataset_its_own(
 ) -> None:
     table, rows = text_table(mapped), extracted(logged)
     counted, first = (
-        daily_usage(rows, indexes(INDEX_OF), regions(REGION_OF), mapping_rule(table, each=each))
+        daily_usage([rows], indexes(INDEX_OF), regions(REGION_OF), mapping_rule(table, each=each))
         for each in (True, False)
     )
     archive = counted.filter(counted["in_archive"])

@@ -68,7 +68,7 @@ def made(rows: pa.Table, sealer: Sealer) -> tuple[pa.Table, pa.Table, pa.Table]:
         pa.nulls(len(labels), pa.string()),
     ]
     regions = pa.table([indexes["ip_index"], *texts], schema=IP_REGIONS)
-    return indexes, regions, daily_usage(rows, indexes, regions, LEVEL)
+    return indexes, regions, daily_usage([rows], indexes, regions, LEVEL)
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,5 +1,6 @@
 """Who is new, and how many come from where: known answers, the order of dates, what is read and how often."""
 
+from collections import Counter
 from datetime import date, timedelta
 
 import numpy as np
@@ -7,7 +8,16 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3logx_assets.core.requesters import BY_LABEL, History, Indexes, by_label, clouds, count_distinct, countries
+from s3logx_assets.core.requesters import (
+    BY_LABEL,
+    History,
+    Indexes,
+    by_label,
+    clouds,
+    count_distinct,
+    counted,
+    countries,
+)
 
 FIRST = date(2025, 3, 1)
 
@@ -147,3 +157,11 @@ def test_clouds_and_countries() -> None:
 def test_distinct_values_are_counted() -> None:
     assert count_distinct(np.array([3, -1, 3, 1 << 62, -1], np.int64)) == 3
     assert count_distinct(np.zeros(0, np.int64)) == 0
+
+
+@given(st.lists(st.lists(st.none() | st.sampled_from([bytes(15) + bytes([last]) for last in range(4)])), min_size=1))
+def test_values_are_counted_over_all_columns(columns: list[list[bytes | None]]) -> None:
+    values, counts = counted(pa.chunked_array([column], pa.binary(16)) for column in columns)
+    expected = Counter(value for column in columns for value in column if value is not None)
+    assert dict(zip(values.to_pylist(), counts.to_pylist(), strict=True)) == expected
+    assert values.type == pa.binary(16)

@@ -33,7 +33,7 @@ def test_rows_are_counted_by_dataset_day_asset_region_and_requester() -> None:
         Visit("top", None, 8, status=204),
     ]
     first, second = date(2024, 3, 1), date(2024, 3, 2)
-    counted = daily_usage(extracted(visits), INDEXES, REGIONS, LevelRule())
+    counted = daily_usage([extracted(visits)], INDEXES, REGIONS, LevelRule())
     assert counted.schema == DAILY_USAGE
     assert [tuple(row.values()) for row in counted.drop_columns(["in_archive"]).to_pylist()] == [
         ("ds0", "x.zarr", first, "US/Ohio", HIGH, HIGH // 2, 2, 2, 2),
@@ -51,7 +51,7 @@ def test_rows_are_counted_by_dataset_day_asset_region_and_requester() -> None:
 def test_an_object_of_several_datasets_counts_in_each_and_once_in_the_archive() -> None:
     table = {"key": ["b/1", "b/1", "b/2", "b/2"], "dataset": ["x", "y", "y", "x"], "path": ["f", "g", "g", "f"]}
     visits = [Visit("b/1", 1, 10), Visit("b/2", 1, 100), Visit("b/1", None, 1), Visit("b/3", 1, 1000)]
-    counted = daily_usage(extracted(visits), INDEXES, REGIONS, mapping_rule(table, each=True))
+    counted = daily_usage([extracted(visits)], INDEXES, REGIONS, mapping_rule(table, each=True))
     columns = ["dataset", "asset_path", "region", "request_count", "bytes_sent", "in_archive"]
     assert [tuple(row.values()) for row in counted.select(columns).to_pylist()] == [
         ("unassociated", "b/3", "US/Ohio", 1, 1000, True),
@@ -66,13 +66,13 @@ def test_an_object_of_several_datasets_counts_in_each_and_once_in_the_archive() 
 
 
 def test_without_a_lookup_the_region_is_missing() -> None:
-    counted = daily_usage(extracted([Visit("a/b", 1), Visit("a/b", None)]), INDEXES, None, LevelRule())
+    counted = daily_usage([extracted([Visit("a/b", 1), Visit("a/b", None)])], INDEXES, None, LevelRule())
     assert counted["region"].to_pylist() == ["internal", "missing"]
 
 
 @pytest.mark.parametrize("regions_table", [None, IP_REGIONS.empty_table()])
 def test_a_date_without_rows_has_no_usage(regions_table: pa.Table | None) -> None:
-    counted = daily_usage(EXTRACTED_LOGS.empty_table(), IP_INDEXES.empty_table(), regions_table, LevelRule())
+    counted = daily_usage([EXTRACTED_LOGS.empty_table()], IP_INDEXES.empty_table(), regions_table, LevelRule())
     assert counted.schema == DAILY_USAGE
     assert counted.num_rows == 0
     assert content_digests(counted) == []
@@ -80,20 +80,20 @@ def test_a_date_without_rows_has_no_usage(regions_table: pa.Table | None) -> Non
 
 def test_a_date_with_internal_requests_only_needs_no_indexes() -> None:
     rows = extracted([Visit("a/b", None), Visit("a/b", None)])
-    counted = daily_usage(rows, IP_INDEXES.empty_table(), IP_REGIONS.empty_table(), LevelRule())
+    counted = daily_usage([rows], IP_INDEXES.empty_table(), IP_REGIONS.empty_table(), LevelRule())
     assert counted["request_count"].to_pylist() == [2]
 
 
 def test_an_address_without_an_index_is_refused_without_naming_it() -> None:
     rows = extracted([Visit("a/b", 1), Visit("a/b", 0x3132333435363738)])
     with pytest.raises(StoreError, match="1 of the 2 rows") as refusal:
-        daily_usage(rows, INDEXES, REGIONS, LevelRule())
+        daily_usage([rows], INDEXES, REGIONS, LevelRule())
     assert "12345678" not in str(refusal.value)
 
 
 def test_an_index_without_a_region_is_refused() -> None:
     with pytest.raises(StoreError, match="lacks 2 of the 3 indexes"):
-        daily_usage(extracted([Visit("a/b", 1)]), INDEXES, regions({HIGH: "US"}), LevelRule())
+        daily_usage([extracted([Visit("a/b", 1)])], INDEXES, regions({HIGH: "US"}), LevelRule())
 
 
 def test_content_digests_name_each_dataset_and_day_in_order() -> None:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from s3logx_assets.core import usage as usages
+from s3logx_assets.core.datasets import DatasetRule
 from s3logx_assets.core.schemas import DAILY_USAGE, EXTRACTED_LOGS, IP_INDEXES, IP_REGIONS
 
 
@@ -79,3 +81,8 @@ def usage(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         "in_archive": True,
     }
     return pa.Table.from_pylist([usual | dict(row) for row in rows], schema=DAILY_USAGE)
+
+
+def daily_usage(groups: Iterable[pa.Table], indexes: pa.Table, regions: pa.Table | None, rule: DatasetRule) -> pa.Table:
+    """DAILY_USAGE as it is stored, with its texts in full."""
+    return usages.daily_usage(groups, indexes, regions, rule).cast(DAILY_USAGE)

@@ -22,13 +22,14 @@ from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.errors import S3logxError, StoreError, TransientError
 from s3logx_assets.core.progress import Progress
 from s3logx_assets.core.requesters import History, Indexes
-from s3logx_assets.core.schemas import DAILY_TABLES
+from s3logx_assets.core.schemas import DAILY_TABLES, decoded
 from s3logx_assets.core.sealing import Sealer
 from s3logx_assets.metadata import table_metadata
 from s3logx_assets.resources import Keyring, Rules
 from s3logx_assets.retries import POLICY, reason, told
 
 _SHOWN = 20
+_ROWS_AT_ONCE = 1 << 18
 
 # A step follows the ones before it, date by date, when their content has changed since it was made; once. A run that makes
 # both leaves nothing to follow, but for the dates on which it got no further.
@@ -165,11 +166,15 @@ def store_table(
     sections: Mapping[str, bytes] | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> Made:
-    """Stores a date's table of an asset with the versions of its `inputs`, and says what was made. `facts`: more for its
+    """Stores a date's table of an asset, its texts in full however they are encoded, with the versions of its `inputs`, and
+    says what was made. `facts`: more for its
     record (JSON values), which the data version knows nothing of."""
     version = table_digest(table)
     record = {**(facts or {}), "data_version": version, "inputs": dict(inputs)}
-    tools.private_store.write(asset, partition(day), table, record, sections)
+    schema = decoded(table.schema)
+    # Texts in full take several times the table's memory, so not all at once.
+    groups = (table.slice(row, _ROWS_AT_ONCE).cast(schema) for row in range(0, table.num_rows or 1, _ROWS_AT_ONCE))
+    tools.private_store.write_groups(asset, partition(day), schema, groups, lambda: record, sections)
     return Made(version, {**metadata, **table_metadata(table.num_rows, tools.private_store.uri(asset, partition(day)))})
 
 

@@ -54,8 +54,8 @@ def _by_dataset(table: pa.Table) -> pa.Table:
         .group_by("dataset", use_threads=False)
         .aggregate([("request_count", "sum")])
     )
-    renamed = sums.rename_columns({"request_count_sum": "request_count"})
-    return renamed.take(pc.sort_indices(renamed, [("request_count", "descending"), ("dataset", "ascending")]))
+    sums = pa.table({"dataset": sums["dataset"].cast(pa.string()), "request_count": sums["request_count_sum"]})
+    return sums.take(pc.sort_indices(sums, [("request_count", "descending"), ("dataset", "ascending")]))
 
 
 DAILY_USAGE_ASSET = DailyAsset(

@@ -4,6 +4,8 @@ Names carry their unit. What a column means stands beside it; how it is computed
 Indexes are int64 and stay so from end to end: a detour over floats would corrupt them.
 """
 
+from collections.abc import Callable
+
 import pyarrow as pa
 
 # The tables that a log date goes through, in order.
@@ -168,3 +170,17 @@ MEANINGS = {
     "first_group": "First row group of the date in the file of log objects",
     "groups": "How many row groups it has there",
 }
+
+
+def encoded(schema: pa.Schema) -> pa.Schema:
+    """The same columns, texts dictionary-encoded: how large tables are held in memory."""
+    return _with_types(schema, lambda kind: pa.dictionary(pa.int32(), kind) if pa.types.is_string(kind) else kind)
+
+
+def decoded(schema: pa.Schema) -> pa.Schema:
+    """The same columns, texts in full: how other programs read them."""
+    return _with_types(schema, lambda kind: kind.value_type if pa.types.is_dictionary(kind) else kind)
+
+
+def _with_types(schema: pa.Schema, changed: Callable[[pa.DataType], pa.DataType]) -> pa.Schema:
+    return pa.schema([field.with_type(changed(field.type)) for field in schema])

@@ -5,8 +5,9 @@ table comes from and what is published of it does not belong here.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from s3logx_assets.core.datasets import Assignment, DatasetRule
 from s3logx_assets.core.digests import DIGEST_CHARS, string_bytes
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.core.grouping import Codes, coded, joint_key, ranked, run_starts
-from s3logx_assets.core.schemas import DAILY_USAGE
+from s3logx_assets.core.schemas import DAILY_USAGE, encoded
 
 # Regions without a lookup: of requests that have no address, and of a date before its first lookup.
 INTERNAL = "internal"
@@ -25,10 +26,11 @@ MISSING = "missing"
 DOWNLOAD_STATUS = 200
 
 _MILLISECONDS_PER_DAY = 86_400_000
+_ROWS_AT_ONCE = 1 << 18
 
 
 def daily_usage(groups: Iterable[pa.Table], indexes: pa.Table, regions: pa.Table | None, rule: DatasetRule) -> pa.Table:
-    """Exact counts of one log date, in the schema DAILY_USAGE.
+    """Exact counts of one log date, in the schema DAILY_USAGE, but with its texts dictionary-encoded.
 
     Sorted by dataset, event_date, asset_path, region, ip_index, in_archive; strings by their UTF-8
     bytes, nulls last. `groups`, at least one, hold the date's EXTRACTED_LOGS, a part of the rows each,
@@ -43,7 +45,7 @@ def daily_usage(groups: Iterable[pa.Table], indexes: pa.Table, regions: pa.Table
     usage = counted[0] if len(counted) == 1 else _summed(pa.concat_tables(counted))
     of_requester = requesters.take(usage["requester"])
     columns = {name: (of_requester if name in of_requester.column_names else usage)[name] for name in DAILY_USAGE.names}
-    return pa.table(columns).cast(DAILY_USAGE)
+    return pa.table(columns, schema=encoded(DAILY_USAGE))
 
 
 def _counted(rows: pa.Table, requesters: pa.Table, rule: DatasetRule) -> pa.Table:
@@ -122,6 +124,24 @@ def content_digests(usage: pa.Table) -> list[tuple[str, date, str]]:
     if starts.size == 0:
         return []
 
+    names = datasets.take(pa.array(dataset[starts])).to_pylist()
+    dates = usage["event_date"].take(pa.array(starts)).to_pylist()
+    digests = _digests(usage, np.append(starts, usage.num_rows))
+    return list(zip(names, dates, digests, strict=True))
+
+
+def _digests(usage: pa.Table, borders: Codes) -> Iterator[str]:
+    """The digest of each group of rows between two `borders`. Some groups at a time, since numbers take their full width
+    here."""
+    first = 0
+    while first < borders.size - 1:
+        last = max(first + 1, int(np.searchsorted(borders, borders[first] + _ROWS_AT_ONCE, side="right")) - 1)
+        start, end = int(borders[first]), int(borders[last])
+        yield from _digests_of_some(usage.slice(start, end - start), (borders[first : last + 1] - start).tolist())
+        first = last
+
+
+def _digests_of_some(usage: pa.Table, borders: list[int]) -> Iterator[str]:
     # Numbers as one row-major matrix and texts as joined bytes: each group is three slices.
     texts = [_joined_text(usage[name]) for name in ("asset_path", "region")]
     columns = [lengths for lengths, _, _ in texts]
@@ -131,19 +151,12 @@ def content_digests(usage: pa.Table) -> list[tuple[str, date, str]]:
     for name in ("request_count", "download_count", "bytes_sent", "in_archive"):
         columns.append(usage[name].to_numpy())
     numbers = np.stack(columns, axis=1, dtype=np.int64)
-
-    names = datasets.take(pa.array(dataset[starts])).to_pylist()
-    dates = usage["event_date"].take(pa.array(starts)).to_pylist()
-    ends = np.append(starts[1:], usage.num_rows).tolist()
-    groups = zip(names, dates, starts.tolist(), ends, strict=True)
-    result = []
-    for name, event_date, start, end in groups:
+    for start, end in pairwise(borders):
         digest = hashlib.sha256(f"usage/v2 {end - start}\n".encode())
         digest.update(numbers[start:end].data)
         for _, offsets, joined in texts:
             digest.update(joined[offsets[start] : offsets[end]])
-        result.append((name, event_date, digest.hexdigest()[:DIGEST_CHARS]))
-    return result
+        yield digest.hexdigest()[:DIGEST_CHARS]
 
 
 def _once_per_dataset(rows: pa.Table, key: Codes, assigned: Assignment) -> tuple[pa.Table, Codes]:
@@ -166,7 +179,7 @@ def _requesters(indexes: pa.Table, regions: pa.Table | None) -> pa.Table:
     requester of rows without an address, has nulls and the region `internal`.
     """
     if regions is None:
-        region = pa.array([MISSING] * indexes.num_rows, pa.string())
+        region = pa.chunked_array([pa.repeat(MISSING, indexes.num_rows)])
     else:
         row = pc.index_in(indexes["ip_index"], value_set=regions["ip_index"])
         if row.null_count:
@@ -179,7 +192,9 @@ def _requesters(indexes: pa.Table, regions: pa.Table | None) -> pa.Table:
     known = pa.table(columns | {"region": region})
     nobody = {name: [None] for name in columns} | {"region": [INTERNAL]}
     requesters = pa.concat_tables([known, pa.table(nobody, known.schema)])
-    return requesters.sort_by([("region", "ascending"), ("ip_index", "ascending")])
+    requesters = requesters.sort_by([("region", "ascending"), ("ip_index", "ascending")])
+    place = requesters.column_names.index("region")
+    return requesters.set_column(place, "region", requesters["region"].dictionary_encode())
 
 
 def _requester_of_row(sealed_ip: pa.ChunkedArray, requesters: pa.Table) -> Codes:
@@ -196,6 +211,6 @@ def _requester_of_row(sealed_ip: pa.ChunkedArray, requesters: pa.Table) -> Codes
 
 def _joined_text(column: pa.ChunkedArray) -> tuple[Codes, Codes, memoryview]:
     """Lengths (n,), offsets (n + 1,) and joined bytes of a text column without nulls."""
-    plain = column.cast(pa.large_string()).combine_chunks()
+    plain = column.cast(pa.string()).cast(pa.large_string()).combine_chunks()
     lengths, joined = string_bytes(plain)
     return lengths, np.concatenate([[0], np.cumsum(lengths)]), joined

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from s3logx_assets.core.datasets import LevelRule
 from s3logx_assets.core.digests import table_digest
-from s3logx_assets.core.usage import content_digests, daily_usage
+from s3logx_assets.core.usage import content_digests
 from s3logx_tests.mappings import mapping_rule, text_table
-from s3logx_tests.usage_tables import Visit, extracted, indexes, regions
+from s3logx_tests.usage_tables import Visit, daily_usage, extracted, indexes, regions
 
 quick = settings(max_examples=40, deadline=None)
 

@@ -14,7 +14,7 @@ from s3logx_assets.core.errors import StoreError
 from s3logx_assets.core.rekeying import rekeyed_indexes, rekeyed_logs, rekeyed_regions, rekeyed_usage
 from s3logx_assets.core.schemas import EXTRACTED_LOGS, IP_INDEXES, IP_REGIONS
 from s3logx_assets.core.sealing import Sealer
-from s3logx_assets.core.usage import daily_usage
+from s3logx_tests.usage_tables import daily_usage
 
 OLD, NEW = Sealer(bytes(32)), Sealer(bytes(range(32)))
 LEVEL = LevelRule()

@@ -8,9 +8,9 @@ import pytest
 from s3logx_assets.core.datasets import LevelRule
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.core.schemas import DAILY_USAGE, EXTRACTED_LOGS, IP_INDEXES, IP_REGIONS
-from s3logx_assets.core.usage import content_digests, daily_usage
+from s3logx_assets.core.usage import content_digests
 from s3logx_tests.mappings import mapping_rule
-from s3logx_tests.usage_tables import Visit, extracted, indexes, regions, usage
+from s3logx_tests.usage_tables import Visit, daily_usage, extracted, indexes, regions, usage
 
 HIGH, LOW = 2**63 - 1, -(2**63)  # two indexes that floats cannot hold
 INDEXES = indexes({1: HIGH, 2: LOW, 3: 5})

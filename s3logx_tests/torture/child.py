@@ -121,6 +121,7 @@ def _all_steps(job: Job) -> bool:
         platform = Platform(job.folder, instance, job.environment)
         run = {
             "dates": lambda: platform.daily(job.first, job.last, DAILY),
+            "extraction": lambda: platform.daily(job.first, job.last, DAILY[:1]),
             "scopes": platform.update_scopes,
             "publication": platform.publish,
         }

@@ -7,11 +7,12 @@ import base64
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
 from s3logx_assets.adapters.table_store import TableStore
+from s3logx_assets.core.errors import StoreError
 from s3logx_assets.resources import build_release_store, private_files
 from s3logx_assets.settings import Settings
 from s3logx_tests.platform import DAILY, line
@@ -87,25 +88,36 @@ class Archive:
         return self.start(sabotage, steps=steps).end()
 
     def contents(self) -> Contents:
-        """The rows of every private table as a multiset, and each file of the latest release, by name."""
-        store = self.store
+        """The rows of every private table as a multiset, and the lines of every table of the latest release, by name.
+        Raises StoreError where one cannot be read."""
         found: Contents = {}
-        for asset in (*DAILY, *SCOPED):
-            dimension = "log_date" if asset in DAILY else "scope"
-            for value in store.partitions(asset, dimension):
-                for part in ("part-0",) if asset != "summaries" else ("newest_month", "earlier_months"):
-                    read = store.read_whole(asset, f"{dimension}={value}", part)
-                    if read is not None:
-                        rows = map(repr, read[0].to_pylist())
-                        found[f"{asset} {value} {part}"] = Counter(rows)
+        for asset, place, part in self._tables():
+            if (read := self.store.read_whole(asset, place, part)) is not None:
+                found[f"{asset} {place} {part}"] = Counter(map(repr, read[0].to_pylist()))
         releases = build_release_store(self.settings)
         if (latest := releases.latest()) is not None:
-            totals = json.loads(releases.read(latest, "totals.json"))
-            for scope in totals:
+            for scope in json.loads(releases.read(latest, "totals.json")):
                 for table in ("by_day", "by_asset", "by_region"):
                     name = f"summaries/{scope}/{table}.tsv"
                     found[name] = Counter(releases.read(latest, name).decode().splitlines())
         return found
+
+    def damaged(self) -> int:
+        """How many tables there are that cannot be read."""
+        count = 0
+        for asset, place, part in self._tables():
+            try:
+                self.store.read_whole(asset, place, part)
+            except StoreError:
+                count += 1
+        return count
+
+    def _tables(self) -> Iterator[tuple[str, str, str]]:
+        for asset in (*DAILY, *SCOPED):
+            dimension = "log_date" if asset in DAILY else "scope"
+            for value in self.store.partitions(asset, dimension):
+                for part in ("part-0",) if asset != "summaries" else ("newest_month", "earlier_months"):
+                    yield asset, f"{dimension}={value}", part
 
     def toll(self, expected: Contents, child: Child | None = None) -> Toll:
         """What is missing and what is too much against `expected`, what of `child` or of any writer is left, and canaries

@@ -24,7 +24,9 @@ from s3logx_tests.platform import DAILY, Platform
 STEPS = ("dates", "scopes", "publication")
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["pandas", "s3logx_assets.definitions", "s3logx_tests.torture.child"])
+_CONTEXT.set_forkserver_preload(
+    ["pandas", "obstore", "dagster_aws.s3", "s3logx_assets.definitions", "s3logx_tests.torture.child"]
+)
 _PATIENCE = 240
 
 

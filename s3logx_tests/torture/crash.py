@@ -1,29 +1,329 @@
-"""Death at any moment: the whole process group killed, and run again."""
+"""Death at any moment: the whole process group killed at a step or at any time, alone or beside another run; and again.
 
+After each try the platform runs once more, without a hand laid on it, and must have what an undisturbed run makes, row
+for row. What else can go wrong than death does not belong here.
+"""
+
+import itertools
+import os
 import random
 import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
-from s3logx_tests.torture.archive import Archive
-from s3logx_tests.torture.attack import Attack, Campaign, Toll
+from s3logx_assets.adapters import gawk, local_files
+from s3logx_assets.adapters.table_store import TableStore
+from s3logx_tests.s3_server import s3_server
+from s3logx_tests.torture.archive import Archive, Contents
+from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll
+from s3logx_tests.torture.child import Child
+from s3logx_tests.torture.steps import Count, Die, watch
+
+PLACES = ("/s3logx", "/scratch")
+_SETTINGS = {"S3LOGX_LAG_DAYS": "0"}
+_AT_ONCE = 2
+_NUMBERS = itertools.count()
+
+# Makes an archive of a name in the campaign's folder.
+Maker = Callable[[str], Archive]
+# Where the stores are.
+Place = Callable[[Campaign], AbstractContextManager[Maker]]
 
 
-def killed_at_random_moments(campaign: Campaign) -> Toll:
-    """SIGKILL for the group at 300 random moments of a run of all assets; then a run that is left alone."""
-    calm = Archive(campaign.folder / "calm")
-    assert calm.run() == 0
-    expected = calm.contents()
+@contextmanager
+def in_folder(campaign: Campaign) -> Iterator[Maker]:
+    """Each archive has its store in a folder."""
+    yield lambda name: Archive(campaign.folder / name, days=2, files=2, lines=25, **_SETTINGS)
+
+
+@contextmanager
+def _in_bucket(campaign: Campaign) -> Iterator[Maker]:
+    """Each archive has a store of its own in a bucket of a real server."""
+    campaign.folder.mkdir(parents=True, exist_ok=True)
+    with s3_server(campaign.folder / "server") as server:
+        server.make_bucket("torture")
+
+        def make(name: str) -> Archive:
+            store = {"S3LOGX_STORE": f"s3://torture/{name}-{next(_NUMBERS)}", **server.environment()}
+            os.environ.update(server.environment())  # this process reads the store too
+            return Archive(campaign.folder / name, days=2, files=2, lines=25, **_SETTINGS, **store)
+
+        yield make
+
+
+def at_every_step(place: Place, most: int, campaign: Campaign) -> Toll:
+    """Killed before each step of a whole run; in the short form, and over a network, before some of every kind."""
+    with place(campaign) as make:
+        expected, kinds, _ = calm(make)
+        chosen = _some_of_each(kinds, 1 if campaign.short else most, campaign)
+
+        def one(step: int) -> Toll:
+            archive = make(f"step-{step}")
+            child = archive.start(campaign.sabotage, Die(PLACES, step))
+            return _again(archive, child, expected, campaign)
+
+        counted = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(kinds).items()))
+        return at_once(one, chosen, f"{len(chosen)} of {len(kinds)} steps: {counted}")
+
+
+def at_any_moment(place: Place, tries: int, campaign: Campaign) -> Toll:
+    """Killed at random moments of a whole run."""
+    with place(campaign) as make:
+        expected, _, seconds = calm(make)
+        rng = random.Random(campaign.seed)
+        moments = [rng.uniform(0, seconds) for _ in range(4 if campaign.short else tries)]
+
+        def one(moment: float) -> Toll:
+            archive = make(f"moment-{moment:.6f}")
+            child = archive.start(campaign.sabotage)
+            child.wait(moment)
+            child.kill()
+            return _again(archive, child, expected, campaign)
+
+        return at_once(one, moments, f"over {seconds:.1f} s")
+
+
+def two_runs_at_once(place: Place, tries: int, campaign: Campaign) -> Toll:
+    """Two runs of the same dates and assets; in every other try one of them is killed. Either may fail, since the other
+    has what it needs; a third run ends it."""
+    with place(campaign) as make:
+        expected, _, seconds = calm(make)
+        rng = random.Random(campaign.seed)
+        plans = [(number, rng.uniform(0, seconds)) for number in range(3 if campaign.short else tries)]
+
+        def one(plan: tuple[int, float]) -> Toll:
+            number, moment = plan
+            archive = make(f"two-{number}")
+            first, second = archive.start(campaign.sabotage), archive.start(campaign.sabotage)
+            if number % 2:
+                first.wait(moment)
+                first.kill()
+            first.end()
+            return _again(archive, second, expected, campaign) + Toll(manual=len(first.orphans()))
+
+        return at_once(one, plans, "two runs, one killed in every other try", parallel=1)
+
+
+def asked_to_end(tries: int, campaign: Campaign) -> Toll:
+    """SIGTERM or SIGINT at random moments, to the process or to its group, as from a terminal."""
+    with in_folder(campaign) as make:
+        expected, _, seconds = calm(make)
+        rng = random.Random(campaign.seed)
+        ways = list(itertools.product((signal.SIGTERM, signal.SIGINT), (False, True)))
+        plans = [(*ways[number % 4], rng.uniform(0.2, seconds)) for number in range(4 if campaign.short else tries)]
+
+        def one(plan: tuple[signal.Signals, bool, float]) -> Toll:
+            number, to_group, moment = plan
+            archive = make(f"signal-{number}-{to_group}-{moment:.6f}")
+            child = archive.start(campaign.sabotage)
+            if not child.wait(moment):
+                if to_group:
+                    child.kill(number)
+                else:
+                    os.kill(child.pid, number)
+            return _again(archive, child, expected, campaign)
+
+        return at_once(one, plans, "SIGTERM and SIGINT, to one and to all")
+
+
+def power_loss(campaign: Campaign) -> Toll:
+    """The power goes at a step: of what was not synced nothing is left, though it was renamed into its place already. The
+    worst that a file system may do is done to the files, in a process that dies at the step."""
+    with in_folder(campaign) as make:
+        expected, kinds, _ = calm(make)
+        chosen = [step for step, kind in enumerate(kinds) if kind in ("rename", "fsync", "event")]
+        if campaign.short:
+            chosen = random.Random(campaign.seed).sample(chosen, 6)
+        elif len(chosen) > 150:
+            chosen = sorted(random.Random(campaign.seed).sample(chosen, 150))
+
+        def one(step: int) -> Toll:
+            archive = make(f"power-{step}")
+            child = archive.start(campaign.sabotage, PowerLoss(step, archive.folder / "unsynced"))
+            child.end()
+            _lose(archive.folder / "unsynced")
+            return _again(archive, child, expected, campaign, whole=False)
+
+        return at_once(one, chosen, f"{len(chosen)} moments between writing, syncing and renaming")
+
+
+@dataclass(frozen=True)
+class PowerLoss:
+    """Dies before step number `at`, and leaves in `file` which files were written and not synced by then."""
+
+    at: int
+    file: Path
+
+    def __call__(self) -> None:
+        unsynced: set[tuple[int, int]] = set()
+        sync = os.sync
+
+        def sync_everything() -> None:
+            sync()
+            unsynced.clear()
+
+        def plan(number: int, kind: str) -> None:
+            if number == self.at:
+                self.file.write_text("\n".join(f"{device} {inode}" for device, inode in sorted(unsynced)))
+                os.killpg(0, signal.SIGKILL)
+                signal.pause()
+
+        os.sync = sync_everything
+        watch(PLACES, plan, lambda file: unsynced.add(_identity(file)), lambda file: unsynced.discard(_identity(file)))
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def _lose(names: Path) -> None:
+    """Cuts the files that were not synced, wherever they are by now."""
+    if not names.exists():
+        return  # the run ended before the step
+    lost = {tuple(map(int, line.split())) for line in names.read_text().splitlines()}
+    for path in (names.parent / "home").rglob("*"):
+        status = path.lstat()
+        if path.is_file() and not path.is_symlink() and (status.st_dev, status.st_ino) in lost:
+            os.truncate(path, status.st_size // 2)
+
+
+def calm(make: Maker) -> tuple[Contents, list[str], float]:
+    """An undisturbed run: what came of it, the kinds of its steps, and how long one takes."""
+    first = make("calm")
+    kinds = first.folder / "steps"
+    child = first.start(doom=Count(PLACES, kinds))
+    assert child.end() == 0, child.output.read_text()[-2000:]
+    timed = make("timed")
+    started = time.monotonic()
+    assert timed.run() == 0
+    return first.contents(), kinds.read_text().splitlines(), time.monotonic() - started
+
+
+def _some_of_each(kinds: list[str], most: int, campaign: Campaign) -> list[int]:
     rng = random.Random(campaign.seed)
-    toll = Toll()
-    for number in range(6 if campaign.short else 300):
-        archive = Archive(campaign.folder / f"{number}")
-        child = archive.start(campaign.sabotage)
-        child.wait(rng.uniform(0, 2.5))
-        child.kill()
-        child.end()
-        manual = archive.run(campaign.sabotage) != 0
-        toll += archive.toll(expected, child) + Toll(manual=manual)
-        shutil.rmtree(archive.folder)
+    by_kind: dict[str, list[int]] = {}
+    for step, kind in enumerate(kinds):
+        by_kind.setdefault(kind, []).append(step)
+    return sorted(step for steps in by_kind.values() for step in rng.sample(steps, min(len(steps), most)))
+
+
+def _again(archive: Archive, child: Child, expected: Contents, campaign: Campaign, whole: bool = True) -> Toll:
+    """The end of `child`, a run without trouble, and what both cost. Between them every table is `whole`, the old one or
+    the new one, but where the power went: then some may be that are made anew."""
+    child.end()
+    left = len(child.orphans())
+    damaged = archive.damaged() if whole else 0
+    again = archive.start(campaign.sabotage)
+    failed = again.end() != 0
+    toll = archive.toll(expected, again) + Toll(lost=damaged, manual=left + failed)
+    shutil.rmtree(archive.folder)
     return toll
 
 
-ATTACKS = (Attack("crash: killed at random moments", killed_at_random_moments, ()),)
+def at_once(one: Callable[..., Toll], tries: Iterable[object], seen: str, parallel: int = _AT_ONCE) -> Toll:
+    """The tries, some at a time, and what they cost together."""
+    with ThreadPoolExecutor(parallel) as pool:
+        return sum(pool.map(one, tries), Toll(seen=seen))
+
+
+def written_in_place() -> None:
+    """Tables are written where they are read."""
+
+    @contextmanager
+    def replacing(path: Path, settled: bool = True, mode: int = 0o600) -> Iterator[object]:
+        local_files.make_folder(path.parent)
+        watched = vars(local_files)["io"]
+        with watched.FileIO(path, "wb") as raw, watched.BufferedWriter(raw, 1 << 20) as stream:
+            yield stream
+
+    local_files.replacing = replacing  # type: ignore[assignment]
+
+
+def _never_swept() -> None:
+    """What a dead writer left stays."""
+    local_files._sweep = lambda folder: None
+
+
+def _never_synced() -> None:
+    """A table is renamed into its place before it is on disk."""
+    genuine = local_files.replacing
+
+    @contextmanager
+    def replacing(path: Path, settled: bool = True, mode: int = 0o600) -> Iterator[object]:
+        with genuine(path, False, mode) as stream:
+            yield stream
+
+    local_files.replacing = replacing  # type: ignore[assignment]
+
+
+def _outliving() -> None:
+    """A process beside gawk does not notice that the run is gone."""
+    program = gawk.executable
+
+    def executable() -> str:
+        subprocess.Popen(["sleep", "1000"])
+        return program()
+
+    gawk.executable = executable
+
+
+def _appended() -> None:
+    """A date that is made again is added to what is there."""
+    import pyarrow as pa
+
+    genuine = TableStore.write_groups
+
+    def write_groups(self, asset, partition, schema, groups, record, sections=None, part="part-0"):  # type: ignore[no-untyped-def]
+        if asset == "daily_usage" and self.record(asset, partition, part) is not None:
+            groups = [self.read(asset, partition, part), *groups]
+            groups = [pa.concat_tables([group.cast(schema) for group in groups])]
+        genuine(self, asset, partition, schema, groups, record, sections, part)
+
+    TableStore.write_groups = write_groups  # type: ignore[method-assign]
+
+
+def _put_in_two() -> None:
+    """Objects are put in two steps: the first half, then all of it."""
+    from s3logx_assets.adapters.s3 import Bucket
+
+    genuine = Bucket.put
+
+    def put(self, key, content, media_type=None, cache=None):  # type: ignore[no-untyped-def]
+        whole = content if isinstance(content, bytes) else content.read()
+        genuine(self, key, whole[: len(whole) // 2], media_type, cache)
+        genuine(self, key, whole, media_type, cache)
+
+    Bucket.put = put  # type: ignore[method-assign]
+
+
+_IN_PLACE = Break("tables are written where they are read", written_in_place)
+_IN_TWO = Break("objects are put in two steps", _put_in_two)
+_APPENDED = Break("a date that is made again is added to what is there", _appended)
+
+ATTACKS = (
+    Attack(
+        "crash: killed at every step, local store",
+        partial(at_every_step, in_folder, 1000),
+        (_IN_PLACE, Break("what a dead writer left stays", _never_swept)),
+    ),
+    Attack("crash: killed at every step, store in a bucket", partial(at_every_step, _in_bucket, 5), (_IN_TWO,)),
+    Attack(
+        "crash: killed at any moment, local store",
+        partial(at_any_moment, in_folder, 300),
+        (Break("a process outlives the run", _outliving), _APPENDED),
+    ),
+    Attack("crash: killed at any moment, store in a bucket", partial(at_any_moment, _in_bucket, 60), (_APPENDED,)),
+    Attack("crash: two runs at once, local store", partial(two_runs_at_once, in_folder, 40), (_IN_PLACE, _APPENDED)),
+    Attack("crash: two runs at once, store in a bucket", partial(two_runs_at_once, _in_bucket, 20), (_APPENDED,)),
+    Attack("crash: SIGTERM and SIGINT", partial(asked_to_end, 40), (Break("a process outlives the run", _outliving),)),
+    Attack("crash: power loss", power_loss, (Break("a table is renamed before it is synced", _never_synced),)),
+)

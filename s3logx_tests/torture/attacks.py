@@ -1,6 +1,6 @@
 """All attacks, in the order of the table."""
 
-from s3logx_tests.torture import crash, disk, memory
+from s3logx_tests.torture import crash, disk, inputs, memory
 from s3logx_tests.torture.attack import Attack
 
-ATTACKS: tuple[Attack, ...] = (*crash.ATTACKS, *disk.ATTACKS, *memory.ATTACKS)
+ATTACKS: tuple[Attack, ...] = (*crash.ATTACKS, *disk.ATTACKS, *memory.ATTACKS, *inputs.ATTACKS)

@@ -291,22 +291,7 @@ def _appended() -> None:
     TableStore.write_groups = write_groups  # type: ignore[method-assign]
 
 
-def _put_in_two() -> None:
-    """Objects are put in two steps: the first half, then all of it."""
-    from s3logx_assets.adapters.s3 import Bucket
-
-    genuine = Bucket.put
-
-    def put(self, key, content, media_type=None, cache=None):  # type: ignore[no-untyped-def]
-        whole = content if isinstance(content, bytes) else content.read()
-        genuine(self, key, whole[: len(whole) // 2], media_type, cache)
-        genuine(self, key, whole, media_type, cache)
-
-    Bucket.put = put  # type: ignore[method-assign]
-
-
 _IN_PLACE = Break("tables are written where they are read", written_in_place)
-_IN_TWO = Break("objects are put in two steps", _put_in_two)
 _APPENDED = Break("a date that is made again is added to what is there", _appended)
 
 ATTACKS = (
@@ -315,7 +300,7 @@ ATTACKS = (
         partial(at_every_step, in_folder, 1000),
         (_IN_PLACE, Break("what a dead writer left stays", _never_swept)),
     ),
-    Attack("crash: killed at every step, store in a bucket", partial(at_every_step, _in_bucket, 5), (_IN_TWO,)),
+    Attack("crash: killed at every step, store in a bucket", partial(at_every_step, _in_bucket, 5), (_APPENDED,)),
     Attack(
         "crash: killed at any moment, local store",
         partial(at_any_moment, in_folder, 300),

@@ -45,7 +45,7 @@ def huge_date(campaign: Campaign) -> Toll:
     steps = ("extraction",) if campaign.short else ("dates",)
     doom = _smaller_bounds if campaign.short else None
     child = Child(Job(campaign.folder, environment, str(day), str(day), steps, campaign.sabotage, doom))
-    peak = _guarded(child, limit)
+    peak = guarded(child, limit)
     seen = f"{sum(path.stat().st_size for path in _files(logs)) / 1e9:.1f} GB, peak {peak / 1e6:,.0f} MB"
     if child.end() != 0:
         return Toll(1, manual=1, seen=f"{seen}, over {limit / 1e6:,.0f} MB")
@@ -53,7 +53,7 @@ def huge_date(campaign: Campaign) -> Toll:
     return Toll(1, lost, doubled, manual=len(child.orphans()), seen=seen)
 
 
-def _guarded(child: Child, limit: int) -> int:
+def guarded(child: Child, limit: int) -> int:
     """The peak of the group's resident memory in bytes; the group is killed when that is over the limit."""
     tree = ProcessTree(child.pid)
     peak = 0

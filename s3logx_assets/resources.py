@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
 
-from s3logx_assets.adapters import key_store
+from s3logx_assets.adapters import key_store, memory
 from s3logx_assets.adapters.destinations import FolderPlace, Place
 from s3logx_assets.adapters.extractor import Extractor
 from s3logx_assets.adapters.files import Files
@@ -61,7 +61,9 @@ class Keyring:
         return [*key_store.kept_secrets(self.home), *([] if self.key is None else [self.key])]
 
     def sealer(self, tell: Callable[[str], None]) -> Sealer:
-        """The store's sealer; `tell` hears of a key that had to be made. Raises MasterKeyError."""
+        """The store's sealer; `tell` hears of a key that had to be made. Nobody sees an address who has none, so from here on
+        memory is kept from disk. Raises MasterKeyError."""
+        memory.keep_out_of_core_dumps()
         return key_store.open_sealer(self.private, self.home, self.key, tell)
 
 

@@ -1,6 +1,15 @@
 """All attacks, in the order of the table."""
 
-from s3logx_tests.torture import crash, disk, inputs, memory
+from s3logx_tests.torture import crash, disk, doors, inputs, leaks, load, memory, services
 from s3logx_tests.torture.attack import Attack
 
-ATTACKS: tuple[Attack, ...] = (*crash.ATTACKS, *disk.ATTACKS, *memory.ATTACKS, *inputs.ATTACKS)
+ATTACKS: tuple[Attack, ...] = (
+    *crash.ATTACKS,
+    *disk.ATTACKS,
+    *memory.ATTACKS,
+    *inputs.ATTACKS,
+    *services.ATTACKS,
+    *leaks.ATTACKS,
+    *doors.ATTACKS,
+    *load.ATTACKS,
+)

@@ -75,6 +75,10 @@ class Child:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
+    def group(self) -> list[int]:
+        """The processes of its group."""
+        return _of_group(self.pid)
+
     def orphans(self) -> list[int]:
         """Processes that its end left behind, after a moment to notice it."""
         deadline = time.monotonic() + 5

@@ -364,7 +364,7 @@ def _whole_lines() -> None:
     setattr(gawk, "MAX_RECORD_BYTES", 1 << 60)  # noqa: B010
 
 
-def _some_files_forgotten() -> None:
+def some_files_forgotten() -> None:
     """Every hundredth file is not listed."""
     genuine = log_store.LocalLogStore._describe
     seen = iter(range(1 << 60))
@@ -433,7 +433,7 @@ ATTACKS = (
         "input: lines of 100 MB", lines_of_100_megabytes, (Break("lines are handed on however long", _whole_lines),)
     ),
     Attack(
-        "input: 100,000 files of a date", very_many_files, (Break("some files are forgotten", _some_files_forgotten),)
+        "input: 100,000 files of a date", very_many_files, (Break("some files are forgotten", some_files_forgotten),)
     ),
     Attack(
         "input: names for a shell, links", names_that_mean_something, (Break("links are followed", _links_followed),)

@@ -23,6 +23,7 @@ from s3logx_assets.resources import build_extractor
 
 KEY = "extracted_logs"
 _SHOWN = 10
+_SMALL_LEDGER = 1 << 16
 
 
 def ledger_of(store: TableStore, day: date) -> pa.Table:
@@ -102,7 +103,9 @@ def _store(tools: Tools, done: ExtractedDate) -> Made:
 
 def _serialized(ledger: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, ledger.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+    # To compress a column costs more than a small ledger's bytes.
+    compression = "zstd" if ledger.nbytes > _SMALL_LEDGER else None
+    with pa.ipc.new_file(sink, ledger.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
         writer.write_table(ledger)
     return bytes(sink.getvalue().to_pybytes())
 

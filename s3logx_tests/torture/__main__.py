@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,6 +55,9 @@ def _made(attack: Attack, campaign: Campaign, on: str = "") -> Toll:
     started = time.monotonic()
     try:
         toll = attack.run(Campaign(folder / "work", campaign.short, campaign.seed, campaign.sabotage))
+    except Exception:  # an attack that cannot be ended does not keep the others from being made
+        traceback.print_exc()
+        toll = Toll(1, manual=1, seen="it broke off")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     words = f"{attack.name}{f' [{on}]' if on else ''}: harm {toll.harm} in {toll.tries} tries, "

@@ -27,7 +27,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     ["pandas", "obstore", "dagster_aws.s3", "s3logx_assets.definitions", "s3logx_tests.torture.child"]
 )
-_PATIENCE = 240
+_PATIENCE = 1200  # seconds
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,8 @@ class Archive:
     def toll(self, expected: Contents, child: Child | None = None) -> Toll:
         """What is missing and what is too much against `expected`, what of `child` or of any writer is left, and canaries
         where none may be."""
+        if damaged := self.damaged():
+            return Toll(1, lost=damaged, leaked=self.leaks())
         found = self.contents()
         lost = sum((expected[name] - found.get(name, Counter())).total() for name in expected)
         doubled = sum((found[name] - expected.get(name, Counter())).total() for name in found)

@@ -311,7 +311,7 @@ ATTACKS = (
         (Break("a process outlives the run", _outliving), _APPENDED),
     ),
     Attack("crash: killed at any moment, store in a bucket", partial(at_any_moment, _in_bucket, 60), (_APPENDED,)),
-    Attack("crash: two runs at once, local store", partial(two_runs_at_once, in_folder, 40), (_IN_PLACE, _APPENDED)),
+    Attack("crash: two runs at once, local store", partial(two_runs_at_once, in_folder, 40), (_APPENDED,)),
     Attack("crash: two runs at once, store in a bucket", partial(two_runs_at_once, _in_bucket, 20), (_APPENDED,)),
     Attack("crash: SIGTERM and SIGINT", partial(asked_to_end, 40), (Break("a process outlives the run", _outliving),)),
     Attack("crash: power loss", power_loss, (Break("a table is renamed before it is synced", _never_synced),)),

@@ -98,7 +98,7 @@ ATTACKS = (
     Attack(
         "disk: a step fails once",
         partial(at_every_step, False),
-        (Break("tables are written where they are read", written_in_place),),
+        (Break("the cause is not named", _nameless), Break("tables are written where they are read", written_in_place)),
     ),
     Attack(
         "disk: a step fails, and all like it",

@@ -5,7 +5,7 @@ record. Whether a date is stored at all is decided by the conservation law alone
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -288,8 +288,9 @@ def _first_records(log_store: LogStore, item: LogObject) -> Iterator[bytes]:
     return islice(split_records(received), _SAMPLED_RECORDS)
 
 
-def _stored(found: Iterable[Record], sealer: Sealer) -> Iterator[tuple[object, ...]]:
+def _stored(found: Sequence[Record], sealer: Sealer) -> Iterator[tuple[object, ...]]:
     """The records as rows."""
+    sealed = iter(sealer.seal(from_bytes([record.address for record in found if record.address is not None])))
     for record in found:
-        address = sealer.seal(from_bytes([record.address])).tobytes() if record.address is not None else None
+        address = next(sealed).tobytes() if record.address is not None else None
         yield record.object_key, record.requested_at, record.bytes_sent, record.object_size, record.status, address

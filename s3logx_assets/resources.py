@@ -93,6 +93,12 @@ class Rules:
         return LevelRule(settings.dataset_level, settings.collapse_zarr)
 
     @cached_property
+    def is_excluded(self) -> Callable[[str], bool] | None:
+        """What tells the archive's own addresses, as logged; None where there are none."""
+        excluded = self.settings.excluded_ips
+        return exclusion(excluded) if excluded else None
+
+    @cached_property
     def asset_types(self) -> AssetTypes:
         """The types that the weekly figures are divided by. Raises SettingsError."""
         text = self.settings.asset_types
@@ -192,7 +198,7 @@ def build_geolocator(settings: Settings, keyring: Keyring) -> Geolocator:
     return EmbeddedGeolocator(cache, geocoder, live)
 
 
-def build_extractor(log_store: LogStore, sealer: Sealer, settings: Settings) -> Extractor:
+def build_extractor(log_store: LogStore, sealer: Sealer, rules: Rules) -> Extractor:
     """The extraction engine under these settings."""
-    excluded = exclusion(settings.excluded_ips) if settings.excluded_ips else None
-    return Extractor(log_store, sealer.seal, settings.workers, settings.home / _SCRATCH, excluded)
+    settings = rules.settings
+    return Extractor(log_store, sealer.seal, settings.workers, settings.home / _SCRATCH, rules.is_excluded)

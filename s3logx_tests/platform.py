@@ -64,8 +64,23 @@ def line(
     )
 
 
+class Configured:
+    """Whatever has the settings of an environment."""
+
+    environment: dict[str, str]
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.read(self.environment)
+
+    @property
+    def store(self) -> TableStore:
+        """The private store."""
+        return TableStore(private_files(self.settings))
+
+
 @dataclass
-class Platform:
+class Platform(Configured):
     """Folders, settings and an instance of one test."""
 
     folder: Path
@@ -86,15 +101,6 @@ class Platform:
             **settings,
         }
         return Platform(folder, instance, environment)
-
-    @property
-    def settings(self) -> Settings:
-        return Settings.read(self.environment)
-
-    @property
-    def store(self) -> TableStore:
-        """The private store."""
-        return TableStore(private_files(self.settings))
 
     @property
     def latest(self) -> Path:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from s3logx_assets.adapters.log_contents import CHUNK, contents
 from s3logx_assets.adapters.log_store import LogStore
 from s3logx_assets.core.addresses import AddressBlock, from_bytes
-from s3logx_assets.core.extraction import DateRows, repeated
+from s3logx_assets.core.extraction import DateRows, Place, repeated
 from s3logx_assets.core.ledger import LogObject
 from s3logx_assets.core.log_lines import MAX_RECORD_BYTES, Record, parse_record
 
@@ -73,16 +73,11 @@ class EqualRecords:
     def suspect(self, parts: Iterable[DateRows]) -> int:
         """All rows; the answer is their number."""
         count = 0
-        before = None
-        for rows in parts:
+        for rows, places, file_before in _alike(parts):
             count += len(rows)
-            places = _alike(rows, before)
             if len(places):
                 self._suspects.extend(self._contents(rows, places))
-                self._files.update(np.unique(rows.file[places]).tolist())
-                if before is not None and places[0] == 0:
-                    self._files.add(int(before.file[-1]))
-            before = rows if len(rows) else before
+                self._files.update(np.unique(rows.file[places]).tolist(), file_before)
         return count
 
     def settle(self, store: LogStore, item_of: Callable[[int], LogObject]) -> Counter[int]:
@@ -103,11 +98,12 @@ class EqualRecords:
 
     def kept(self, parts: Iterable[DateRows]) -> Iterator[DateRows]:
         """All rows again, without those that go."""
+        if not len(self._times):
+            yield from parts
+            return
         times = self._times.copy()
-        before = None
-        for rows in parts:
-            yield self._without(rows, _alike(rows, before), times) if len(times) else rows
-            before = rows if len(rows) else before
+        for rows, places, _ in _alike(parts):
+            yield self._without(rows, places, times)
 
     def _without(self, rows: DateRows, places: NDArray[np.int64], times: NDArray[np.int64]) -> DateRows:
         """`rows` without as many of those at `places` as are doomed; `times` counts down."""
@@ -154,12 +150,18 @@ class EqualRecords:
         return int.from_bytes(digest.digest(), "little")
 
 
-def _alike(rows: DateRows, before: DateRows | None) -> NDArray[np.int64]:
-    """The rows that look like another one of this part, and the first one if it looks like the last of the part before."""
-    places = repeated(rows)
-    if before is not None and len(rows) and rows.place(0) == before.place(len(before) - 1):
-        return np.union1d([0], places)
-    return places
+def _alike(parts: Iterable[DateRows]) -> Iterator[tuple[DateRows, NDArray[np.int64], tuple[int, ...]]]:
+    """Each part with the rows in it that look like another one, be it the last of the part before; and where it is that
+    one, its file's number."""
+    last: tuple[Place, int] | None = None
+    for rows in parts:
+        places = repeated(rows)
+        file_before: tuple[int, ...] = ()
+        if len(rows):
+            if last is not None and rows.place(0) == last[0]:
+                places, file_before = np.union1d([0], places), (last[1],)
+            last = rows.place(len(rows) - 1), int(rows.file[-1])
+        yield rows, places, file_before
 
 
 def _columns(rows: DateRows, row: int) -> tuple[bytes, int, int, int, int, bytes]:

@@ -1,9 +1,10 @@
 """The process's memory: that none of it is written to disk when the process dies; and its allocators, where they cost.
 
-glibc gives large blocks back to the system the moment they are freed,
-and gets them again page by page, zeroed. For work that frees and takes such blocks all the time that is a third of its
-time (measured on counting 10 million rows); elsewhere than on glibc nothing is done about it. Arrow's own allocator does
-worse than the system's where threads read and write hundreds of small files (a sixth of the time of one more day)."""
+glibc gives large blocks back to the system the moment they are freed, and gets them again page by page, zeroed. For work
+that frees and takes such blocks all the time that is a third of its time (measured on counting 10 million rows);
+elsewhere than on glibc nothing is done about it. Arrow's own allocator does worse than the system's where threads read and
+write hundreds of small files (a sixth of the time of one more day).
+"""
 
 import ctypes
 from collections.abc import Iterator

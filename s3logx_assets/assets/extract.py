@@ -13,7 +13,6 @@ from s3logx_assets.adapters.log_store import Listing
 from s3logx_assets.adapters.table_store import TableStore, partition
 from s3logx_assets.assets.daily import CheckOutcome, DailyAsset, Made, Tools
 from s3logx_assets.core import ledger as ledgers
-from s3logx_assets.core.addresses import exclusion
 from s3logx_assets.core.digests import combined, table_digest
 from s3logx_assets.core.errors import ConservationError, S3logxError, ShrinkError
 from s3logx_assets.core.schemas import EXTRACTED_LOGS as SCHEMA
@@ -32,7 +31,7 @@ def ledger_of(store: TableStore, day: date) -> pa.Table:
 
 
 def _stream(tools: Tools, days: Sequence[date]) -> Iterator[tuple[date, Made | S3logxError]]:
-    extractor = build_extractor(tools.log_store, tools.sealer, tools.rules.settings)
+    extractor = build_extractor(tools.log_store, tools.sealer, tools.rules)
     for outcome in extractor.extract(days, _refuse_to_shrink(tools)):
         if not isinstance(outcome, ExtractedDate):
             yield outcome.day, outcome.error
@@ -167,7 +166,7 @@ def _evaluate(tools: Tools, subject: checks.Subject) -> tuple[CheckOutcome, ...]
         tools.sealer,
         settings.first_date,
         settings.rejected_share,
-        exclusion(settings.excluded_ips),
+        tools.rules.is_excluded,
     )
 
 

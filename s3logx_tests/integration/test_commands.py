@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from s3logx_assets.sample_logs import SampleSpec, addresses_in, generate
+from s3logx_tests.commands import PUBLISH, UPDATE_SCOPES, backfill
 from s3logx_tests.platform import DAILY, line
 
 CHECKOUT = Path(__file__).parents[2]
-MODULE = "s3logx_assets.definitions"
 
 
 def run(python: Path, arguments: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -36,19 +36,7 @@ def run(python: Path, arguments: list[str], folder: Path, **environment: str) ->
 
 def materialize(python: Path, folder: Path, days: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The backfill of the README."""
-    command = [
-        "-m",
-        "dagster",
-        "asset",
-        "materialize",
-        "-m",
-        MODULE,
-        "--select",
-        ",".join(DAILY),
-        "--partition-range",
-        days,
-    ]
-    return run(python, command, folder, **environment)
+    return run(python, ["-m", *backfill(days)], folder, **environment)
 
 
 def materialized(home: Path, asset: str) -> set[str]:
@@ -92,10 +80,10 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[s
     printed = ""
     for result in (
         materialize(python, folder, "2025-03-01...2025-03-04", **environment),
-        run(python, ["-m", "dagster", "job", "execute", "-m", MODULE, "-j", "update_scopes"], folder, **environment),
+        run(python, ["-m", *UPDATE_SCOPES], folder, **environment),
         run(
             python,
-            ["-m", "dagster", "asset", "materialize", "-m", MODULE, "--select", "publication"],
+            ["-m", *PUBLISH],
             folder,
             **environment,
         ),

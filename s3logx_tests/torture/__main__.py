@@ -10,6 +10,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from s3logx_tests.torture.attack import Attack, Campaign, Toll
@@ -54,7 +55,7 @@ def _made(attack: Attack, campaign: Campaign, on: str = "") -> Toll:
     folder = Path(tempfile.mkdtemp(prefix="torture-"))
     started = time.monotonic()
     try:
-        toll = attack.run(Campaign(folder / "work", campaign.short, campaign.seed, campaign.sabotage))
+        toll = attack.run(replace(campaign, folder=folder / "work"))
     except Exception:  # an attack that cannot be ended does not keep the others from being made
         traceback.print_exc()
         toll = Toll(1, manual=1, seen="it broke off")

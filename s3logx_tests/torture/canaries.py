@@ -25,7 +25,7 @@ class Canaries:
     """The addresses that were made, and the secrets that there are."""
 
     def __init__(self, secrets: Iterable[bytes] = ()) -> None:
-        self.addresses: set[str] = set()
+        self._texts: set[bytes] = set()
         self._packed: set[bytes] = set()
         self._secrets: set[bytes] = set()
         for secret in secrets:
@@ -47,7 +47,7 @@ class Canaries:
 
     def add_address(self, address: str) -> None:
         """An address to look for."""
-        self.addresses.add(address)
+        self._texts.add(address.encode())
         parsed = ipaddress.ip_address(address)
         mapped = parsed if parsed.version == 6 else ipaddress.IPv6Address(f"::ffff:{address}")
         self._packed.add(mapped.packed)
@@ -56,8 +56,7 @@ class Canaries:
         """Whether an address or a secret is in `content`."""
         if any(secret in content for secret in self._secrets) or any(one in content for one in self._packed):
             return True
-        texts = {address.encode() for address in self.addresses}
-        return bool(texts.intersection(token.strip(b".:") for token in _TOKEN.findall(content)))
+        return bool(self._texts.intersection(token.strip(b".:") for token in _TOKEN.findall(content)))
 
     def in_file(self, path: Path) -> bool:
         """The same of a file: its bytes as they are, unpacked where it is gzip or Parquet."""

@@ -19,6 +19,7 @@ from pathlib import Path
 import dagster as dg
 
 from s3logx_tests.platform import DAILY, Platform
+from s3logx_tests.torture.attack import intact
 
 # The steps of a whole run, in order.
 STEPS = ("dates", "scopes", "publication")
@@ -28,6 +29,8 @@ _CONTEXT.set_forkserver_preload(
     ["pandas", "obstore", "dagster_aws.s3", "s3logx_assets.definitions", "s3logx_tests.torture.child"]
 )
 _PATIENCE = 1200  # seconds
+# Where /proc/PID/stat has them, behind the name.
+_GROUP, SESSION = 2, 3
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class Job:
     first: str
     last: str
     steps: Sequence[str] = STEPS
-    sabotage: Callable[[], None] | None = None
-    doom: Callable[[], None] | None = None
+    sabotage: Callable[[], None] = intact
+    doom: Callable[[], None] = intact
 
 
 class Child:
@@ -62,9 +65,6 @@ class Child:
             raise AssertionError(f"a run hung for {_PATIENCE} s")
         return self._process.exitcode
 
-    def is_alive(self) -> bool:
-        return self._process.is_alive()
-
     def wait(self, seconds: float) -> bool:
         """Whether it ended by itself within so many seconds."""
         self._process.join(seconds)
@@ -77,23 +77,24 @@ class Child:
 
     def group(self) -> list[int]:
         """The processes of its group."""
-        return _of_group(self.pid)
+        return processes_of(_GROUP, self.pid)
 
     def orphans(self) -> list[int]:
         """Processes that its end left behind, after a moment to notice it."""
         deadline = time.monotonic() + 5
-        while (left := _of_group(self.pid)) and time.monotonic() < deadline:
+        while (left := self.group()) and time.monotonic() < deadline:
             time.sleep(0.02)
         return left
 
 
-def _of_group(group: int) -> list[int]:
+def processes_of(kind: int, number: int) -> list[int]:
+    """The processes that live in a group (`_GROUP`) or a session (SESSION) of that number."""
     found = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             with suppress(OSError):
                 fields = (process / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[2]) == group and fields[0] != "Z":
+                if int(fields[kind]) == number and fields[0] != "Z":
                     found.append(int(process.name))
     return found
 
@@ -107,10 +108,8 @@ def _work(job: Job, output: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     os.environ.update(job.environment)
-    if job.sabotage is not None:
-        job.sabotage()
-    if job.doom is not None:
-        job.doom()
+    job.sabotage()
+    job.doom()
     try:
         done = _all_steps(job)
     except BaseException:

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import dagster as dg
+import pyarrow as pa
 
 from s3logx_assets.adapters import gawk, local_files
 from s3logx_assets.adapters.table_store import TableStore
@@ -27,9 +28,8 @@ from s3logx_tests.s3_server import s3_server
 from s3logx_tests.torture.archive import Archive, Contents
 from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll
 from s3logx_tests.torture.child import Child
-from s3logx_tests.torture.steps import Count, Die, watch
+from s3logx_tests.torture.steps import Count, Die, die, watch
 
-PLACES = ("/s3logx", "/scratch")
 _SETTINGS = {"S3LOGX_LAG_DAYS": "0"}
 _AT_ONCE = 2
 _NUMBERS = itertools.count()
@@ -69,7 +69,7 @@ def at_every_step(place: Place, most: int, campaign: Campaign) -> Toll:
 
         def one(step: int) -> Toll:
             archive = make(f"step-{step}")
-            child = archive.start(campaign.sabotage, Die(PLACES, step))
+            child = archive.start(campaign.sabotage, Die(step))
             return _again(archive, child, expected, campaign)
 
         counted = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(kinds).items()))
@@ -177,11 +177,10 @@ class PowerLoss:
         def plan(number: int, kind: str) -> None:
             if number == self.at:
                 self.file.write_text("\n".join(f"{device} {inode}" for device, inode in sorted(unsynced)))
-                os.killpg(0, signal.SIGKILL)
-                signal.pause()
+                die()
 
         os.sync = sync_everything
-        watch(PLACES, plan, lambda file: unsynced.add(_identity(file)), lambda file: unsynced.discard(_identity(file)))
+        watch(plan, lambda file: unsynced.add(_identity(file)), lambda file: unsynced.discard(_identity(file)))
 
 
 def _identity(descriptor: int) -> tuple[int, int]:
@@ -204,12 +203,13 @@ def calm(make: Maker) -> tuple[Contents, list[str], float]:
     """An undisturbed run: what came of it, the kinds of its steps, and how long one takes."""
     first = make("calm")
     kinds = first.folder / "steps"
-    child = first.start(doom=Count(PLACES, kinds))
+    child = first.start(doom=Count(kinds))
     assert child.end() == 0, child.output.read_text()[-2000:]
     timed = make("timed")
     started = time.monotonic()
     assert timed.run() == 0
-    return first.contents(), kinds.read_text().splitlines(), time.monotonic() - started
+    seconds = time.monotonic() - started
+    return first.contents(), kinds.read_text().splitlines(), seconds
 
 
 def _some_of_each(kinds: list[str], most: int, campaign: Campaign) -> list[int]:
@@ -282,8 +282,6 @@ def _outliving() -> None:
 
 def _appended() -> None:
     """A date that is made again is added to what is there."""
-    import pyarrow as pa
-
     genuine = TableStore.write_groups
 
     def write_groups(self, asset, partition, schema, groups, record, sections=None, part="part-0"):  # type: ignore[no-untyped-def]

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
+import pyarrow as pa
+
 from s3logx_assets.core import addresses, leaks, locations, log_names
 from s3logx_assets.core.datasets import RegexRule
 from s3logx_assets.core.log_lines import parse_record
@@ -25,6 +27,7 @@ from s3logx_tests.platform import line
 from s3logx_tests.programs import verdicts
 from s3logx_tests.torture.archive import Archive
 from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll
+from s3logx_tests.torture.child import SESSION, processes_of
 
 _ROOT = Path(__file__).parents[2]
 _SHIPPED = ("deploy", "awk", "s3logx_assets", "Makefile", "workspace.yaml", "README.md", ".ci", "pyproject.toml")
@@ -69,11 +72,11 @@ def loopback_alone(campaign: Campaign) -> Toll:
     )
     try:
         answered = _answers("http://127.0.0.1:14731/server_info")
-        found = list(_listening(_of_session(process.pid)))
+        found = list(_listening(processes_of(SESSION, process.pid)))
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
-        for left in _of_session(process.pid):
+        for left in processes_of(SESSION, process.pid):
             os.kill(left, signal.SIGKILL)
     elsewhere = [address for address in found if address not in ("127.0.0.1", "::1")]
     return Toll(
@@ -90,19 +93,6 @@ def _answers(url: str) -> bool:
         except (URLError, OSError):
             time.sleep(0.2)
     return False
-
-
-def _of_session(session: int) -> list[int]:
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            try:
-                fields = (process / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[3]) == session and fields[0] != "Z":
-                found.append(int(process.name))
-    return found
 
 
 def _listening(processes: list[int]) -> Iterator[str]:
@@ -254,8 +244,6 @@ _RULE = RegexRule("(?P<dataset>(?:a|b|ab)*?[^/]*)/(?P<asset>.+)", True)
 
 
 def _assign(text: str) -> object:
-    import pyarrow as pa
-
     return _RULE.assign(pa.array([text]))
 
 

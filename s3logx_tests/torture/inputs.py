@@ -10,7 +10,7 @@ import random
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
@@ -24,27 +24,25 @@ from s3logx_assets.core.log_lines import Record, parse_record, split_records
 from s3logx_tests.platform import line
 from s3logx_tests.torture.archive import FIRST, Archive
 from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll
+from s3logx_tests.torture.child import STEPS
 from s3logx_tests.torture.memory import guarded
 
 _LIMIT = 500_000_000  # bytes of memory for what is small, however it is packed
 
 
-def _run(archive: Archive, campaign: Campaign, steps: tuple[str, ...] = ("dates", "scopes", "publication")) -> int:
+def _run(archive: Archive, campaign: Campaign, steps: Sequence[str] = STEPS) -> int:
     """Whether a run failed."""
     return int(archive.run(campaign.sabotage, steps) != 0)
 
 
 def twice(campaign: Campaign) -> Toll:
     """Every log file again under another name, packed, in another order, and all three."""
-    calm = Archive(campaign.folder / "calm")
-    assert calm.run() == 0
-    expected = calm.contents()
+    expected = Archive(campaign.folder / "calm").made()
     toll = Toll(seen="copies, packed copies, reordered copies, all of them")
     for ways in (1, 2, 4, 7)[-1 if campaign.short else 0 :]:
         archive = Archive(campaign.folder / f"{ways}")
-        for path in list((archive.folder / "logs").rglob("*-0*")):
-            if path.is_file():
-                _copy(path, ways)
+        for path in archive.log_files():
+            _copy(path, ways)
         failed = _run(archive, campaign)
         toll += archive.toll(expected) + Toll(manual=failed)
     return toll
@@ -62,12 +60,10 @@ def _copy(path: Path, ways: int) -> None:
 def cut_at_every_byte(campaign: Campaign) -> Toll:
     """A file of three lines, cut at each of its bytes: a date for each cut."""
     archive = Archive(campaign.folder / "cut", files=1, lines=3)
-    (path,) = [path for path in (archive.folder / "logs").rglob("*-0*") if path.is_file()][:1]
-    content = path.read_bytes()
+    content = archive.log_files()[0].read_bytes()
     cuts = range(0, len(content) + 1, 23 if campaign.short else 1)
-    for other in (archive.folder / "logs").rglob("*-0*"):
-        if other.is_file():
-            other.unlink()
+    for path in archive.log_files():
+        path.unlink()
     archive.days = [FIRST + timedelta(days=number) for number in range(len(cuts))]
     for day, cut in zip(archive.days, cuts, strict=True):
         (archive.folder / "logs" / f"{day}-00-00-00-AAAA").write_bytes(content[:cut])
@@ -98,16 +94,13 @@ def _difference(expected: Counter[Any], found: Counter[Any]) -> Toll:
 
 def growing(campaign: Campaign) -> Toll:
     """Files that grow, vanish and come back while they are read, in three runs; then a run that is left alone."""
-    calm = Archive(campaign.folder / "calm", files=6, lines=80)
-    assert calm.run() == 0
-    expected = calm.contents()
+    expected = Archive(campaign.folder / "calm", files=6, lines=80).made()
     toll = Toll(seen="three runs while the files grow, go and come back")
     for number in range(1 if campaign.short else 10):
         archive = Archive(campaign.folder / f"{number}", files=6, lines=80)
-        paths = [path for path in (archive.folder / "logs").rglob("*-0*") if path.is_file()]
-        whole = {path: path.read_bytes() for path in paths}
-        for path in paths:
-            path.write_bytes(whole[path][: len(whole[path]) // 3])
+        whole = {path: path.read_bytes() for path in archive.log_files()}
+        for path, content in whole.items():
+            path.write_bytes(content[: len(content) // 3])
         over = threading.Event()
         restless = threading.Thread(target=_disturb, args=(whole, over, random.Random(campaign.seed + number)))
         restless.start()
@@ -211,9 +204,7 @@ def very_many_files(campaign: Campaign) -> Toll:
 def names_that_mean_something(campaign: Campaign) -> Toll:
     """Beside ordinary files: names that a shell would obey, links out of the folder, pipes, sockets, loops. Nothing of it is
     read, followed or obeyed."""
-    calm = Archive(campaign.folder / "calm")
-    assert calm.run() == 0
-    expected = calm.contents()
+    expected = Archive(campaign.folder / "calm").made()
     archive = Archive(campaign.folder / "odd")
     outside = campaign.folder / "outside"
     outside.mkdir()

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s3logx_assets.adapters import memory
-from s3logx_tests.platform import DAILY
+from s3logx_tests.commands import PUBLISH, UPDATE_SCOPES, after, backfill
 from s3logx_tests.torture.archive import FIRST, Archive
 from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll
 
 _ROOT = Path(__file__).parents[2]
-_MODULE = "s3logx_assets.definitions"
 # Functions that see addresses, lines or keys, on the way from the first to the last.
 _SEEING = (
     "s3logx_assets.adapters.gawk:Gawk.feed",
@@ -71,7 +70,7 @@ def errors_that_quote(campaign: Campaign) -> Toll:
     reached = 0
     for number, function in enumerate(_SEEING[::5] if campaign.short else _SEEING):
         archive = Archive(campaign.folder / f"{number}", days=1, files=1, S3LOGX_LAG_DAYS="0")
-        (path,) = [path for path in (archive.folder / "logs").rglob("*") if path.is_file()]
+        (path,) = archive.log_files()
         text = f"{path.read_text()} {archive.environment['S3LOGX_KEY']}"
         child = archive.start(campaign.sabotage, Quoting(function, text))
         reached += child.end() != 0
@@ -89,7 +88,7 @@ def commands(campaign: Campaign) -> Toll:
     work = archive.folder / "work"
     work.mkdir()
     environment = {
-        **{name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH") if name in os.environ},
+        **{name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ},
         **archive.environment,
         "HOME": str(work),
         "TMPDIR": str(work),
@@ -99,11 +98,10 @@ def commands(campaign: Campaign) -> Toll:
         "OPENCAGE_API_KEY": service_key,
         "PYTHONPATH": os.environ.get("PYTHONPATH", str(_ROOT)),
     }
-    last = archive.days[-1]
 
     def run(*command: str, **more: str) -> int:
         result = subprocess.run(
-            [sys.executable, "-c", STARTER, campaign.sabotage.__module__, campaign.sabotage.__name__, *command],
+            after(campaign.sabotage, command),
             cwd=work,
             env={**environment, **more},
             capture_output=True,
@@ -114,15 +112,14 @@ def commands(campaign: Campaign) -> Toll:
         return result.returncode
 
     def materialize(**more: str) -> int:
-        select = ("--select", ",".join(DAILY), "--partition-range", f"{FIRST}...{last}")
-        return run("dagster", "asset", "materialize", "-m", _MODULE, *select, **more)
+        return run(*backfill(f"{FIRST}...{archive.days[-1]}"), **more)
 
     def good() -> list[int]:
         return [
             run("s3logx_assets", "check"),
             materialize(),
-            run("dagster", "job", "execute", "-m", _MODULE, "-j", "update_scopes"),
-            run("dagster", "asset", "materialize", "-m", _MODULE, "--select", "publication"),
+            run(*UPDATE_SCOPES),
+            run(*PUBLISH),
             run("s3logx_assets", "report"),
             run("s3logx_assets", "range"),
         ]
@@ -138,23 +135,13 @@ def commands(campaign: Campaign) -> Toll:
         (archive.folder / "logs" / f"{FIRST}-00-00-00-DAMAGED").unlink()
         table = archive.store.path("ip_indexes", f"log_date={FIRST}")
         table.write_bytes(table.read_bytes()[:100])
-        return [*codes, run("dagster", "job", "execute", "-m", _MODULE, "-j", "update_scopes", S3LOGX_LEVEL="x")]
+        return [*codes, run(*UPDATE_SCOPES)]
 
     well = [materialize()] if campaign.short else good()
     badly = [] if campaign.short else failing()
     wrong = sum(code != 0 for code in well) + sum(code == 0 for code in badly[:-1])
     tries = len(well) + len(badly)
     return Toll(tries, leaked=archive.leaks(), manual=wrong, seen=f"{tries} commands, every byte that they left")
-
-
-# Runs a module as `python -m` does, in a build that may be broken.
-STARTER = """
-import importlib, runpy, sys
-_, module, function, *command = sys.argv
-getattr(importlib.import_module(module), function)()
-sys.argv = command
-runpy.run_module(command[0], run_name="__main__", alter_sys=True)
-"""
 
 
 def while_running(campaign: Campaign) -> Toll:

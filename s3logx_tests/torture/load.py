@@ -6,17 +6,16 @@ Every date has two lines, so that what is measured is the platform's own work an
 import os
 import sqlite3
 import subprocess
-import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
-from s3logx_tests.platform import DAILY, line
+from s3logx_tests.commands import PUBLISH, UPDATE_SCOPES, after, backfill
+from s3logx_tests.platform import line
 from s3logx_tests.torture.archive import Archive
 from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll
 from s3logx_tests.torture.inputs import some_files_forgotten
-from s3logx_tests.torture.leaks import STARTER
 
-_MODULE = "s3logx_assets.definitions"
 _PER_YEAR = 365
 
 
@@ -35,7 +34,7 @@ def ten_years(campaign: Campaign) -> Toll:
         (logs / f"{day}-00-00-00-{number:08X}").write_text(text)
     started = time.monotonic()
     failed = 0
-    for command in _commands(archive):
+    for command in (backfill(f"{archive.days[0]}...{archive.days[-1]}"), UPDATE_SCOPES, PUBLISH):
         failed += _run(archive, campaign, command)
     seconds = time.monotonic() - started
     counted = archive.store.read("totals", "scope=archive")["total_request_count"].to_pylist() if not failed else [0]
@@ -47,20 +46,10 @@ def ten_years(campaign: Campaign) -> Toll:
     return Toll(days, max(0, wanted - counted[0]), max(0, counted[0] - wanted), archive.leaks(), failed + slower, seen)
 
 
-def _commands(archive: Archive) -> list[list[str]]:
-    dates = f"{archive.days[0]}...{archive.days[-1]}"
-    materialize = ["dagster", "asset", "materialize", "-m", _MODULE, "--select"]
-    return [
-        [*materialize, ",".join(DAILY), "--partition-range", dates],
-        ["dagster", "job", "execute", "-m", _MODULE, "-j", "update_scopes"],
-        [*materialize, "publication"],
-    ]
-
-
 def _run(archive: Archive, campaign: Campaign, command: list[str]) -> int:
     """Whether a command failed."""
     environment = {**os.environ, **archive.environment, "DAGSTER_DISABLE_TELEMETRY": "1"}
-    words = [sys.executable, "-c", STARTER, campaign.sabotage.__module__, campaign.sabotage.__name__, *command]
+    words = after(campaign.sabotage, command)
     with (archive.folder / "output-of-commands").open("ab") as output:
         return int(subprocess.run(words, env=environment, stdout=output, stderr=output, check=False).returncode != 0)
 
@@ -75,18 +64,12 @@ def _pace(home: Path) -> tuple[float, float]:
                 " ORDER BY id",
                 ('["daily_usage"]',),
             ).fetchall()
-        found = [_seconds(str(row[0])) for row in rows]
+        found = [datetime.fromisoformat(str(row[0])).timestamp() for row in rows]
         times = max(times, found, key=len)
     tenth = max(1, len(times) // 10)
     if len(times) <= tenth:
         return 0.0, 0.0
     return (times[tenth] - times[0]) / tenth, (times[-1] - times[-1 - tenth]) / tenth
-
-
-def _seconds(timestamp: str) -> float:
-    from datetime import datetime
-
-    return datetime.fromisoformat(timestamp).timestamp()
 
 
 ATTACKS = (Attack("load: ten years of dates", ten_years, (Break("some files are forgotten", some_files_forgotten),)),)

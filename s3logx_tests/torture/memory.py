@@ -17,7 +17,7 @@ from s3logx_assets.core import extraction
 from s3logx_assets.core.ledger import sum_of
 from s3logx_tests.bench.data import BenchData
 from s3logx_tests.bench.measure import ProcessTree
-from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll
+from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll, intact
 from s3logx_tests.torture.child import Child, Job
 
 _LIMIT = 1_000_000_000  # bytes
@@ -43,7 +43,7 @@ def huge_date(campaign: Campaign) -> Toll:
         "S3LOGX_WORKERS": "2",
     }
     steps = ("extraction",) if campaign.short else ("dates",)
-    doom = _smaller_bounds if campaign.short else None
+    doom = _smaller_bounds if campaign.short else intact
     child = Child(Job(campaign.folder, environment, str(day), str(day), steps, campaign.sabotage, doom))
     peak = guarded(child, limit)
     seen = f"{sum(path.stat().st_size for path in _files(logs)) / 1e9:.1f} GB, peak {peak / 1e6:,.0f} MB"

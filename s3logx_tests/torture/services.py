@@ -9,7 +9,6 @@ import shutil
 import threading
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from s3logx_assets.adapters.s3 import Bucket
@@ -24,21 +23,17 @@ from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll
 def expired_logs(campaign: Campaign) -> Toll:
     """After a whole run a log file is gone, then all of a date, then all there were: every table and the release stay as
     they are. Then they are back, and one more with them."""
-    calm = Archive(campaign.folder / "calm")
-    late = calm.folder / "late"
-    assert calm.run() == 0
-    before = calm.contents()
-    calm.deliver(FIRST, 9).replace(late)
-    after = Archive(campaign.folder / "after")
-    after.deliver(FIRST, 9)
-    assert after.run() == 0
+    before = Archive(campaign.folder / "calm").made()
+    with_late = Archive(campaign.folder / "after")
+    with_late.deliver(FIRST, 9)
+    after = with_late.made()
 
     archive = Archive(campaign.folder / "archive")
     assert archive.run() == 0
     logs, aside = archive.folder / "logs", campaign.folder / "aside"
     shutil.copytree(logs, aside)
     toll = Toll(seen="one file, all of a date, all files, the folder empty; then back, with a late one")
-    for gone in _expiries(logs):
+    for gone in _expiries(archive):
         gone()
         silent = archive.run(campaign.sabotage) == 0
         toll += archive.toll(before) + Toll(manual=silent)
@@ -46,24 +41,21 @@ def expired_logs(campaign: Campaign) -> Toll:
     aside.rename(logs)
     archive.deliver(FIRST, 9)
     failed = archive.run(campaign.sabotage) != 0
-    return toll + archive.toll(after.contents()) + Toll(manual=failed)
+    return toll + archive.toll(after) + Toll(manual=failed)
 
 
-def _expiries(logs: Path) -> list[Callable[[], None]]:
-    folders = sorted(
-        path for path in logs.rglob("*") if path.is_dir() and any(file.is_file() for file in path.iterdir())
-    )
+def _expiries(archive: Archive) -> list[Callable[[], None]]:
+    logs = archive.folder / "logs"
 
     def one() -> None:
-        next(iter(sorted(folders[0].iterdir()))).unlink()
+        archive.log_files()[0].unlink()
 
     def date() -> None:
-        shutil.rmtree(folders[1])
+        shutil.rmtree(logs / f"{archive.days[1]:%Y/%m/%d}")
 
     def everything() -> None:
-        for file in list(logs.rglob("*")):
-            if file.is_file():
-                file.unlink()
+        for path in archive.log_files():
+            path.unlink()
 
     def empty() -> None:
         shutil.rmtree(logs)
@@ -76,8 +68,7 @@ def bucket_out_of_order(campaign: Campaign) -> Toll:
     """Logs and store in buckets that refuse, fail or cut off every request of a kind for some seconds: the run says so or has
     all of it; the next one has all of it."""
     calm = Archive(campaign.folder / "calm", files=2, lines=15, S3LOGX_LAG_DAYS="0")
-    assert calm.run() == 0
-    expected = calm.contents()
+    expected = calm.made()
     toll = Toll()
     with s3_server(campaign.folder / "server") as server, faulty(server) as proxy:
         os.environ.update(server.environment())
@@ -86,7 +77,7 @@ def bucket_out_of_order(campaign: Campaign) -> Toll:
         logs = calm.folder / "logs"
         server.put(
             "torture-logs",
-            {f"logs/{path.relative_to(logs)}": path.read_bytes() for path in logs.rglob("*") if path.is_file()},
+            {f"logs/{path.relative_to(logs)}": path.read_bytes() for path in calm.log_files()},
         )
         plans = [(fault, where, method) for fault in _FAULTS for where, method in _REQUESTS]
         chosen = plans[5:6] if campaign.short else random.Random(campaign.seed).sample(plans, 10)

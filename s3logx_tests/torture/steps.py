@@ -19,6 +19,8 @@ from typing import Any
 
 Plan = Callable[[int, str], None]
 
+# What paths of the store, the release and the scratch have in them.
+_PLACES = ("/s3logx", "/scratch")
 _LOCAL = {"os.mkdir": "mkdir", "os.rename": "rename", "os.link": "link", "os.remove": "remove", "os.rmdir": "rmdir"}
 _OF_BUCKET = ("put", "put_if", "copy", "remove")
 
@@ -28,13 +30,12 @@ def _nothing(descriptor: int) -> None:
 
 
 def watch(
-    places: tuple[str, ...],
     plan: Plan,
     wrote: Callable[[int], None] = _nothing,
     synced: Callable[[int], None] = _nothing,
 ) -> None:
-    """From now on in this process, `plan` is called before every step at a path that has one of `places` in it, and before
-    every change of a bucket and every event. `wrote` and `synced` get the descriptor of each file that a table was written
+    """From now on in this process, `plan` is called before every step at one of _PLACES, and before every change of a bucket
+    and every event. `wrote` and `synced` get the descriptor of each file that a table was written
     to, and of each that was synced."""
     from dagster import DagsterInstance
 
@@ -49,7 +50,7 @@ def watch(
             plan(next(numbers), kind)
 
     def is_watched(path: object) -> bool:
-        return isinstance(path, str | os.PathLike) and any(place in os.fspath(path) for place in places)
+        return isinstance(path, str | os.PathLike) and any(place in os.fspath(path) for place in _PLACES)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event in _LOCAL and is_watched(arguments[0]):
@@ -95,11 +96,16 @@ def watch(
     setattr(DagsterInstance, "handle_new_event", handle_new_event)  # noqa: B010
 
 
+def die() -> None:
+    """Kills the whole process group."""
+    os.killpg(0, signal.SIGKILL)
+    signal.pause()
+
+
 @dataclass(frozen=True)
 class Count:
     """Writes the kind of each step to a file, a line each."""
 
-    places: tuple[str, ...]
     file: Path
 
     def __call__(self) -> None:
@@ -108,30 +114,27 @@ class Count:
         def plan(number: int, kind: str) -> None:
             os.write(descriptor, f"{kind}\n".encode())
 
-        watch(self.places, plan)
+        watch(plan)
 
 
 @dataclass(frozen=True)
 class Die:
     """Kills the whole process group before step number `at`."""
 
-    places: tuple[str, ...]
     at: int
 
     def __call__(self) -> None:
         def plan(number: int, kind: str) -> None:
             if number == self.at:
-                os.killpg(0, signal.SIGKILL)
-                signal.pause()
+                die()
 
-        watch(self.places, plan)
+        watch(plan)
 
 
 @dataclass(frozen=True)
 class Fail:
     """Fails step number `at`, and every later one of its kind where the trouble is `lasting`, with an errno."""
 
-    places: tuple[str, ...]
     at: int
     number: int
     lasting: bool = False
@@ -145,4 +148,4 @@ class Fail:
                     failing.append(kind)
                 raise OSError(self.number, os.strerror(self.number))
 
-        watch(self.places, plan)
+        watch(plan)

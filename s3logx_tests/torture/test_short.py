@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from s3logx_tests.torture.attack import Attack, Break, Campaign
+from s3logx_tests.torture.attack import Attack, Break, Campaign, intact
 from s3logx_tests.torture.attacks import ATTACKS
 
 # Quick enough for every day.
@@ -41,10 +41,7 @@ def _cases() -> list[object]:
 
 @pytest.mark.parametrize(("attack", "fault"), _cases())
 def test_an_attack_does_no_harm_but_to_a_broken_build(attack: Attack, fault: Break | None, tmp_path: Path) -> None:
-    terms = Campaign(tmp_path / "work", short=True)
-    if fault is not None:
-        terms = Campaign(tmp_path / "work", short=True, sabotage=fault.apply)
-    toll = attack.run(terms)
+    toll = attack.run(Campaign(tmp_path / "work", short=True, sabotage=intact if fault is None else fault.apply))
     assert toll.tries
     assert bool(toll.harm) == (fault is not None), toll
 

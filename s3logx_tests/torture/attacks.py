@@ -1,10 +1,11 @@
 """All attacks, in the order of the table."""
 
-from s3logx_tests.torture import crash, disk, doors, inputs, leaks, load, memory, services
+from s3logx_tests.torture import crash, disk, doors, inputs, leaks, load, memory, restarts, services
 from s3logx_tests.torture.attack import Attack
 
 ATTACKS: tuple[Attack, ...] = (
     *crash.ATTACKS,
+    *restarts.ATTACKS,
     *disk.ATTACKS,
     *memory.ATTACKS,
     *inputs.ATTACKS,

@@ -32,6 +32,8 @@ from s3logx_tests.torture.steps import Count, Die, die, watch
 
 _SETTINGS = {"S3LOGX_LAG_DAYS": "0"}
 _AT_ONCE = 2
+# Over a bucket most of a try is waiting for what a dead run has locked.
+_AT_ONCE_IN_BUCKET = 6
 _NUMBERS = itertools.count()
 
 # Makes an archive of a name in the campaign's folder.
@@ -61,6 +63,10 @@ def _in_bucket(campaign: Campaign) -> Iterator[Maker]:
         yield make
 
 
+def _parallel(place: Place) -> int:
+    return _AT_ONCE_IN_BUCKET if place is _in_bucket else _AT_ONCE
+
+
 def at_every_step(place: Place, most: int, campaign: Campaign) -> Toll:
     """Killed before each step of a whole run; in the short form, and over a network, before some of every kind."""
     with place(campaign) as make:
@@ -73,7 +79,7 @@ def at_every_step(place: Place, most: int, campaign: Campaign) -> Toll:
             return _again(archive, child, expected, campaign)
 
         counted = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(kinds).items()))
-        return at_once(one, chosen, f"{len(chosen)} of {len(kinds)} steps: {counted}")
+        return at_once(one, chosen, f"{len(chosen)} of {len(kinds)} steps: {counted}", _parallel(place))
 
 
 def at_any_moment(place: Place, tries: int, campaign: Campaign) -> Toll:
@@ -90,7 +96,7 @@ def at_any_moment(place: Place, tries: int, campaign: Campaign) -> Toll:
             child.kill()
             return _again(archive, child, expected, campaign)
 
-        return at_once(one, moments, f"over {seconds:.1f} s")
+        return at_once(one, moments, f"over {seconds:.1f} s", _parallel(place))
 
 
 def two_runs_at_once(place: Place, tries: int, campaign: Campaign) -> Toll:
@@ -113,7 +119,7 @@ def two_runs_at_once(place: Place, tries: int, campaign: Campaign) -> Toll:
             first.end()
             return _again(archive, second, expected, campaign) + Toll(manual=len(first.orphans()))
 
-        return at_once(one, plans, "two runs, one killed in every other try", parallel=1)
+        return at_once(one, plans, "two runs, one killed in every other try", _parallel(place) // 2)
 
 
 def asked_to_end(tries: int, campaign: Campaign) -> Toll:
@@ -269,7 +275,7 @@ def _never_synced() -> None:
     local_files.replacing = replacing  # type: ignore[assignment]
 
 
-def _outliving() -> None:
+def outliving() -> None:
     """A process beside gawk does not notice that the run is gone."""
     program = gawk.executable
 
@@ -306,11 +312,11 @@ ATTACKS = (
     Attack(
         "crash: killed at any moment, local store",
         partial(at_any_moment, in_folder, 300),
-        (Break("a process outlives the run", _outliving), _APPENDED),
+        (Break("a process outlives the run", outliving), _APPENDED),
     ),
     Attack("crash: killed at any moment, store in a bucket", partial(at_any_moment, _in_bucket, 60), (_APPENDED,)),
     Attack("crash: two runs at once, local store", partial(two_runs_at_once, in_folder, 40), (_APPENDED,)),
     Attack("crash: two runs at once, store in a bucket", partial(two_runs_at_once, _in_bucket, 20), (_APPENDED,)),
-    Attack("crash: SIGTERM and SIGINT", partial(asked_to_end, 40), (Break("a process outlives the run", _outliving),)),
+    Attack("crash: SIGTERM and SIGINT", partial(asked_to_end, 40), (Break("a process outlives the run", outliving),)),
     Attack("crash: power loss", power_loss, (Break("a table is renamed before it is synced", _never_synced),)),
 )

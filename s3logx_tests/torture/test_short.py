@@ -23,6 +23,8 @@ _LONG = (
     "crash: killed at every step, store in a bucket",
     "crash: killed at any moment, store in a bucket",
     "crash: two runs at once, store in a bucket",
+    "restarts: terminated from the UI",
+    "restarts: daemon and webserver",
     "disk: a full file system",
     "services: buckets out of order",
 )

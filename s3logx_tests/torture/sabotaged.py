@@ -1,0 +1,16 @@
+"""The product's code location after a function has had its way with it, as Dagster's own processes load it.
+
+SABOTAGE names the function as MODULE:FUNCTION. What the functions do lies with the attacks.
+"""
+
+import importlib
+import os
+
+SABOTAGE = "S3LOGX_TORTURE_SABOTAGE"
+
+_module, _, _function = os.environ[SABOTAGE].partition(":")
+getattr(importlib.import_module(_module), _function)()
+
+from s3logx_assets.definitions import defs  # noqa: E402
+
+__all__ = ["defs"]

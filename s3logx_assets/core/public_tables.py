@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from s3logx_assets.core.grouping import ranked
-from s3logx_assets.core.privacy import published_count, published_counts
+from s3logx_assets.core.privacy.compatible import published_count, published_counts
 from s3logx_assets.core.schemas import REGION_COORDINATES
 from s3logx_assets.core.scopes import ARCHIVE
 

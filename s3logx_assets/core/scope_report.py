@@ -1,6 +1,6 @@
 """What the web report says of a scope: exact tables come in, published figures go out.
 
-Figures are summed up first, from exact tables, and masked last, each by itself (core/privacy.py): a week is not the sum of
+Figures are summed up first, from exact tables, and masked last, each by itself (core/privacy/compatible.py): a week is not the sum of
 its rounded days. Lists are in the order of the bytes sent, which are exact in the release too; the order of a list of
 counts would tell what the counts hide. How a report looks does not belong here.
 """
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from s3logx_assets.core.privacy import published_count
+from s3logx_assets.core.privacy.compatible import published_count
 from s3logx_assets.core.public_tables import Published, published_totals
 from s3logx_assets.core.regions import kind_of
 from s3logx_assets.core.summaries import ScopeTables, totals

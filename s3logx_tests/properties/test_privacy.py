@@ -6,7 +6,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3logx_assets.core.privacy import published_count, published_counts
+from s3logx_assets.core.privacy.compatible import published_count, published_counts
 
 quick = settings(max_examples=100, deadline=None)
 

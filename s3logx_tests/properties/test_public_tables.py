@@ -8,7 +8,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3logx_assets.core.privacy import published_count
+from s3logx_assets.core.privacy.compatible import published_count
 from s3logx_assets.core.public_tables import by_asset
 from s3logx_assets.core.schemas import BY_ASSET
 

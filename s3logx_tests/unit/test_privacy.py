@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from s3logx_assets.core.privacy import published_count, published_counts
+from s3logx_assets.core.privacy.compatible import published_count, published_counts
 
 
 @pytest.mark.parametrize(

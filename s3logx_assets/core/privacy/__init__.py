@@ -1,0 +1,10 @@
+"""The two release policies: `compatible`, and `strict` with the attacker that it is held against.
+
+    compatible.py   a threshold and rounding, cell by cell
+    strict.py       groups of people: what of a period may be told, and in which groups
+    trees.py        how days, files and regions are put together into coarser groups
+    byte_steps.py   how exactly bytes may be told where the sizes of the objects are known
+    attack.py       what someone who has all releases can work out
+
+Values in, values out. Where releases and what was released lie does not belong here.
+"""

@@ -1,0 +1,366 @@
+"""Policy `strict`: what of a period may be told, and in which groups.
+
+A period's requests are divided, dataset by dataset, three times: by day, by file and by region. Each division is a partition of
+the same requests into groups that are safe to tell (`Rule`), and the sum of each group is told. Values that are no safe group of
+their own are put together with their neighbours (trees.py), step by step; what is left in the end takes the smallest safe
+groups with it. A dataset whose requests are not safe all together is not told in this period: they wait for the next. What
+has waited too long, of all datasets together, counts in the archive alone.
+
+Everything that is released is a sum of such groups, over periods and, for the archive, over datasets. So whatever is
+added or subtracted, what comes out is a sum of safe groups, or two divisions of the same requests that say no more of
+where they meet than their sums allow: at least one safe group lies between the least and the most. docs/privacy.md has
+the argument, attack.py the attempt.
+
+What a period is, what belongs to it, and where it is kept does not belong here.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from s3logx_assets.core.grouping import Codes, Measure, coded, joint_key, run_starts, summed_runs
+from s3logx_assets.core.privacy.byte_steps import rare_bytes, step_for, told_bytes
+from s3logx_assets.core.privacy.trees import OTHER_REGIONS, Tree, day_tree, file_tree, narrowest_period, region_tree
+
+MEASURES = ("request_count", "download_count", "bytes_sent")
+# What may be told: each cell belongs to a dataset, and to one of its divisions or to its total. Those with `in_archive` are what
+# the archive's are sums of. `byte_step` is how wide the step was that `bytes_sent` is a multiple of.
+CELLS = pa.schema(
+    [
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("dimension", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("in_archive", pa.bool_(), nullable=False),
+        *(pa.field(name, pa.int64(), nullable=False) for name in MEASURES),
+        pa.field("byte_step", pa.int64(), nullable=False),
+    ]
+)
+TOTAL, DAY, FILE, REGION = "total", "day", "asset", "region"
+DIVISIONS = {DAY: "event_date", FILE: "asset_path", REGION: "region"}
+# The dataset of what has waited too long, and of regions that only datasets together can tell; no dataset has an empty name.
+POOL = ""
+RELEASED, WAITING, POOLED = "released", "waiting", "pooled"
+NOBODY = -1
+
+# A number from 0 to 1 for a name, the same for the same name, that nobody outside can know.
+Coin = Callable[[str], float]
+V = TypeVar("V")
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a group may be told. For each of requests, downloads and bytes: nobody adds to it, or at least `people` do, none of
+    them more than `largest` of the sum, and the `people` - 1 largest of them together no more than `coalition`.
+
+    Raises ValueError for fewer than two people, or shares that no group could keep to.
+    """
+
+    people: int = 10
+    largest: float = 0.5
+    coalition: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.people < 2:
+            raise ValueError("one person is never a group")
+        if not 1 / self.people <= self.largest <= 1 or not (self.people - 1) / self.people <= self.coalition <= 1:
+            raise ValueError("no group could keep to these shares")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What may be told of a period: CELLS, each once, and what became of each row of the usage."""
+
+    cells: pa.Table
+    fate: pa.Array
+
+
+def tell(usage: pa.Table, rule: Rule, until: date, coin: Coin, pool_before: date) -> Told:
+    """Divides the usage of a period that ends with the day `until`.
+
+    `usage`: dataset, asset_path, event_date, region, network_index (int64, null for requests without a requester),
+    MEASURES, and `since` (date32), the end of the period that a row has waited from. Rows from before `pool_before`
+    need not wait for their dataset any longer.
+    """
+    dataset, names = coded(usage["dataset"])
+    datasets = [*names.to_pylist(), POOL]
+    person = _people(usage["network_index"])
+    measures = [usage[name].to_numpy() for name in MEASURES]
+    ready = _ready(dataset, person, measures, rule)
+    pool = ~ready & pc.less(usage["since"], pa.scalar(pool_before, pa.date32())).to_numpy()
+    pool &= _ready(np.zeros(pool.sum(), np.int64), person[pool], [each[pool] for each in measures], rule).all()
+    dataset = np.where(pool, len(datasets) - 1, dataset)
+    fate = pa.array(np.select([pool, ready], [POOLED, RELEASED], WAITING), pa.string())
+
+    told = np.flatnonzero(ready | pool)
+    rows = usage.select(list(DIVISIONS.values())).take(pa.array(told))
+    file, files = coded(rows["asset_path"])
+    teller = _Teller(datasets, dataset[told], person[told], [each[told] for each in measures], file, files)
+    return Told(_cells(rows, teller, _Terms(rule, until, coin)), fate)
+
+
+def safe(group: Codes, groups: int, person: Codes, measures: Sequence[Measure], rule: Rule) -> Mask:
+    """Which of (groups,) groups may be told. Per row (n,): the group's code, the person's code or NOBODY, the measures."""
+    ok = np.ones(groups, bool)
+    known = person >= 0
+    group, person = group[known], person[known]
+    order = np.lexsort((person, group))
+    starts = run_starts(group[order], person[order])
+    group = group[order][starts]
+    for measure in measures:
+        (sums,) = summed_runs([measure[known][order]], starts)
+        ok &= _safe_in(group, groups, sums, rule)
+    return ok
+
+
+def _safe_in(group: Codes, groups: int, sums: Measure, rule: Rule) -> Mask:
+    """Of one measure: `sums` of each person in each group (n,), `group` ascending."""
+    adding = sums > 0
+    group, sums = group[adding], sums[adding]
+    sums = sums[np.lexsort((-sums, group))]
+    people = np.bincount(group, minlength=groups)
+    up_to = np.concatenate([[0], np.cumsum(sums)])
+    first = np.cumsum(people) - people
+
+    def of_the_first(count: Codes) -> Measure:
+        return np.asarray(up_to[first + count] - up_to[first])
+
+    total = of_the_first(people)
+    return np.asarray(
+        (people == 0)
+        | (
+            (people >= rule.people)
+            & (of_the_first(np.minimum(people, 1)) <= rule.largest * total)
+            & (of_the_first(np.minimum(people, rule.people - 1)) <= rule.coalition * total)
+        )
+    )
+
+
+def stepped_count(count: int, people: int) -> int:
+    """A number of people as it may be told: the multiple of `people` at or below it, so that no difference of two such numbers is
+    known to within fewer."""
+    return count // people * people
+
+
+def divide(
+    holder: Codes,
+    value: Codes,
+    tree_of: Callable[[Codes], Tree],
+    person: Codes,
+    measures: Sequence[Measure],
+    rule: Rule,
+) -> tuple[Codes, Tree | None]:
+    """The group of each row (n,), and the tree of those that were put together: a code of `value` from 0 on where the value is a
+    group of its own in its `holder`, else -1 - the node. `tree_of` makes the tree of some values, in their order.
+
+    The rows of each holder must be safe all together.
+    """
+    values = int(value.max(initial=-1)) + 1
+    key = joint_key([(holder, int(holder.max(initial=0)) + 1), (value, values)])
+    _, first, cell = np.unique(key, return_index=True, return_inverse=True)
+    alone = safe(cell, first.size, person, measures, rule)
+    group = value[first].copy()
+    if alone.all():
+        return group[cell], None
+    merged, place = np.unique(value[first][~alone], return_inverse=True)
+    tree = tree_of(merged)
+    group[~alone] = -1 - tree.above[place]
+    rows = np.flatnonzero(~alone[cell])
+    holder_of_cell = holder[first]
+    for depth in range(int(tree.depth.max()), -1, -1):
+        rows = _climb(rows, cell, group, holder_of_cell, tree, depth, person, measures, rule)
+    for unsafe in np.unique(holder[rows]).tolist():
+        _absorb(unsafe, cell, group, holder_of_cell, person, measures, rule)
+    return group[cell], tree
+
+
+def _climb(
+    rows: Codes,
+    cell: Codes,
+    group: Codes,
+    holder: Codes,
+    tree: Tree,
+    depth: int,
+    person: Codes,
+    measures: Sequence[Measure],
+    rule: Rule,
+) -> Codes:
+    """Of the `rows` that have no group yet, those that are left after this depth; their cells have climbed one node."""
+    node = -1 - group[cell[rows]]
+    here = rows[tree.depth[node] == depth]
+    if not here.size:
+        return rows
+    nodes = len(tree.labels)
+    keys, key = np.unique(holder[cell[here]] * nodes + (-1 - group[cell[here]]), return_inverse=True)
+    ok = safe(key, keys.size, person[here], [each[here] for each in measures], rule)
+    if depth:
+        climbing = np.unique(cell[here[~ok[key]]])
+        group[climbing] = -1 - tree.parent[-1 - group[climbing]]
+    return np.setdiff1d(rows, here[ok[key]], assume_unique=True)
+
+
+def _absorb(
+    holder: int,
+    cell: Codes,
+    group: Codes,
+    holder_of_cell: Codes,
+    person: Codes,
+    measures: Sequence[Measure],
+    rule: Rule,
+) -> None:
+    """What is left at the root of a holder takes the smallest other groups with it, until it is safe."""
+    cells = np.flatnonzero(holder_of_cell == holder)
+    rows = np.flatnonzero(holder_of_cell[cell] == holder)
+    others, place = np.unique(group[cell[rows]], return_inverse=True)
+    requests = np.bincount(place, measures[0][rows])
+    requests[others == -1] = -1  # the root's own come first
+    order = np.argsort(requests, kind="stable")
+    rank = np.empty(order.size, np.int64)
+    rank[order] = np.arange(order.size)
+    taken = 1
+    while taken < order.size:
+        inside = rows[rank[place] <= taken]
+        if safe(np.zeros(inside.size, np.int64), 1, person[inside], [each[inside] for each in measures], rule)[0]:
+            break
+        taken += 1 + taken // 4
+    group[cells[np.isin(group[cells], others[order[: taken + 1]])]] = -1
+
+
+def _ready(dataset: Codes, person: Codes, measures: Sequence[Measure], rule: Rule) -> Mask:
+    """For each row whether its dataset is safe all together."""
+    return safe(dataset, int(dataset.max(initial=-1)) + 1, person, measures, rule)[dataset]
+
+
+def _people(network: pa.ChunkedArray) -> Codes:
+    """A code for each network, NOBODY for null."""
+    codes = network.combine_chunks().dictionary_encode().indices
+    return np.asarray(pc.fill_null(codes, NOBODY).to_numpy(zero_copy_only=False), np.int64)
+
+
+class _Teller:
+    """The cells of rows that may be told: codes of their datasets, files and people, and their measures."""
+
+    def __init__(
+        self, datasets: list[str], dataset: Codes, person: Codes, measures: list[Measure], file: Codes, files: pa.Array
+    ) -> None:
+        self.datasets, self.dataset, self.person, self.measures = datasets, dataset, person, measures
+        self.file, self.files = file, files
+
+    def only(self, rows: NDArray[Any], dataset: int | None = None) -> "_Teller":
+        """Some of the rows, as if they were all of one dataset where it is given."""
+        own = self.dataset[rows]
+        of = own if dataset is None else np.full_like(own, dataset)
+        some = [measure[rows] for measure in self.measures]
+        return _Teller(self.datasets, of, self.person[rows], some, self.file[rows], self.files)
+
+    def groups(self, value: Codes, tree_of: Callable[[Codes], Tree], rule: Rule) -> tuple[Codes, Tree | None]:
+        """See `divide`."""
+        return divide(self.dataset, value, tree_of, self.person, self.measures, rule)
+
+    def cells(
+        self, dimension: str, group: Codes, label_of: Callable[[int], str], terms: "_Terms", in_archive: bool = True
+    ) -> pa.Table:
+        """CELLS of groups by code, as `divide` gives them."""
+        if not group.size:
+            return CELLS.empty_table()
+        keys, first, key = np.unique(
+            joint_key([(self.dataset, len(self.datasets)), (group - group.min(), int(np.ptp(group)) + 1)]),
+            return_index=True,
+            return_inverse=True,
+        )
+        sums = [np.zeros(keys.size, np.int64) for _ in self.measures]
+        for total, measure in zip(sums, self.measures, strict=True):
+            np.add.at(total, key, measure)
+        names = [self.datasets[each] for each in self.dataset[first].tolist()]
+        labels = [label_of(each) for each in group[first].tolist()]
+        rare = rare_bytes(key, keys.size, self.file, self.person, self.measures[-1], terms.rule.people)
+        step = np.array(list(map(step_for, rare.tolist())), np.int64)
+        coins = [
+            terms.coin(f"{terms.until}\t{name}\t{dimension}\t{label}") if wide > 1 else 0.0
+            for name, label, wide in zip(names, labels, step.tolist(), strict=True)
+        ]
+        sums[-1] = told_bytes(sums[-1], step, rare, np.array(coins, np.float64))
+        columns = [names, [dimension] * keys.size, labels, [in_archive] * keys.size, *sums, step]
+        return pa.table(columns, schema=CELLS)
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What all cells of a period have in common."""
+
+    rule: Rule
+    until: date
+    coin: Coin
+
+
+def _cells(rows: pa.Table, teller: _Teller, terms: _Terms) -> pa.Table:
+    """The cells of all divisions of some rows, and of their totals."""
+    if not rows.num_rows:
+        return CELLS.empty_table()
+    parts = [teller.cells(TOTAL, np.zeros(rows.num_rows, np.int64), lambda group: "", terms)]
+    paths = teller.files.to_pylist()
+    group, tree = teller.groups(teller.file, lambda codes: file_tree(_chosen(paths, codes)), terms.rule)
+    parts.append(teller.cells(FILE, group, _labeller(paths, tree), terms))
+    return pa.concat_tables([*parts, _by_day(rows, teller, terms), *_by_region(rows, teller, terms)])
+
+
+def _by_day(rows: pa.Table, teller: _Teller, terms: _Terms) -> pa.Table:
+    """Of the groups that were put together, the label is the narrowest period that all of their days are in."""
+    value, values = coded(rows[DIVISIONS[DAY]])
+    days: list[date] = values.to_pylist()
+    group, _ = teller.groups(value, lambda codes: day_tree(_chosen(days, codes), terms.until), terms.rule)
+    together = np.flatnonzero(group < 0)
+    labels = list(map(str, days))
+    if together.size:
+        number = np.array([day.toordinal() for day in days], np.int64)[value[together]]
+        _, key = np.unique(np.stack([teller.dataset, group])[:, together], axis=1, return_inverse=True)
+        first, last = (np.full(int(key.max()) + 1, start) for start in (date.max.toordinal(), 0))
+        np.minimum.at(first, key, number)
+        np.maximum.at(last, key, number)
+        ends = zip(map(date.fromordinal, first.tolist()), map(date.fromordinal, last.tolist()), strict=True)
+        periods, place = np.unique([narrowest_period(*each, terms.until) for each in ends], return_inverse=True)
+        group = group.copy()
+        group[together] = len(labels) + place[key]
+        labels += periods.tolist()
+    return teller.cells(DAY, group, lambda code: labels[code], terms)
+
+
+def _by_region(rows: pa.Table, teller: _Teller, terms: _Terms) -> Iterator[pa.Table]:
+    """Datasets of which most requests would not be told by region are told without regions, and divided all together for the
+    archive: alone they have too few people in each region, together they do not."""
+    value, values = coded(rows[DIVISIONS[REGION]])
+    texts = values.to_pylist()
+
+    def tree_of(codes: Codes) -> Tree:
+        return region_tree(_chosen(texts, codes))
+
+    group, tree = teller.groups(value, tree_of, terms.rule)
+    requests = teller.measures[0]
+    merged = np.bincount(teller.dataset, np.where(group < 0, requests, 0), len(teller.datasets))
+    together = merged * 2 > np.bincount(teller.dataset, requests, len(teller.datasets))
+    together[teller.datasets.index(POOL)] = True
+    alone = ~together[teller.dataset]
+    yield teller.only(alone).cells(REGION, group[alone], _labeller(texts, tree), terms)
+    pool = teller.only(~alone, teller.datasets.index(POOL))
+    group, tree = pool.groups(value[~alone], tree_of, terms.rule)
+    yield pool.cells(REGION, group, _labeller(texts, tree), terms)
+    without = teller.only(~alone & (teller.dataset != teller.datasets.index(POOL)))
+    nowhere = np.zeros(without.dataset.size, np.int64)
+    yield without.cells(REGION, nowhere, lambda group: OTHER_REGIONS, terms, in_archive=False)
+
+
+def _chosen(values: list[V], codes: Codes) -> list[V]:
+    return [values[code] for code in codes.tolist()]
+
+
+def _labeller(texts: list[str], tree: Tree | None) -> Callable[[int], str]:
+    def label(group: int) -> str:
+        return texts[group] if group >= 0 else tree.labels[-1 - group]  # type: ignore[union-attr]
+
+    return label

@@ -14,10 +14,10 @@ the argument, attack.py the attempt.
 What a period is, what belongs to it, and where it is kept does not belong here.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from s3logx_assets.core.grouping import Codes, Measure, coded, joint_key, run_starts, summed_runs
-from s3logx_assets.core.privacy.byte_steps import rare_bytes, step_for, told_bytes
+from s3logx_assets.core.privacy.byte_steps import step_for, swing, told_bytes
 from s3logx_assets.core.privacy.trees import OTHER_REGIONS, Tree, day_tree, file_tree, narrowest_period, region_tree
 
 MEASURES = ("request_count", "download_count", "bytes_sent")
@@ -75,10 +75,12 @@ class Rule:
 
 @dataclass(frozen=True)
 class Told:
-    """What may be told of a period: CELLS, each once, and what became of each row of the usage."""
+    """What may be told of a period, CELLS; what became of each row of the usage, `fate`; and `groups`, a row for each that is
+    told: the labels of the groups it is in, by day, asset and region, and by region in the archive (null where it has none)."""
 
     cells: pa.Table
     fate: pa.Array
+    groups: pa.Table
 
 
 def tell(usage: pa.Table, rule: Rule, until: date, coin: Coin, pool_before: date) -> Told:
@@ -100,9 +102,14 @@ def tell(usage: pa.Table, rule: Rule, until: date, coin: Coin, pool_before: date
 
     told = np.flatnonzero(ready | pool)
     rows = usage.select(list(DIVISIONS.values())).take(pa.array(told))
-    file, files = coded(rows["asset_path"])
-    teller = _Teller(datasets, dataset[told], person[told], [each[told] for each in measures], file, files)
-    return Told(_cells(rows, teller, _Terms(rule, until, coin)), fate)
+    teller = _Teller(
+        datasets, dataset[told], person[told], [each[told] for each in measures], *coded(rows["asset_path"])
+    )
+    terms = _Terms(rule, until, coin)
+    divisions = _divisions(rows, teller, terms) if told.size else []
+    cells = [teller.cells(division, terms) for division in divisions]
+    groups = {name: _membership(told.size, of) for name, of in _by_member(divisions).items()}
+    return Told(pa.concat_tables([CELLS.empty_table(), *cells]), fate, pa.table(groups))
 
 
 def safe(group: Codes, groups: int, person: Codes, measures: Sequence[Measure], rule: Rule) -> Mask:
@@ -243,16 +250,39 @@ def _people(network: pa.ChunkedArray) -> Codes:
     return np.asarray(pc.fill_null(codes, NOBODY).to_numpy(zero_copy_only=False), np.int64)
 
 
+@dataclass(frozen=True)
+class _Terms:
+    """What all cells of a period have in common."""
+
+    rule: Rule
+    until: date
+    coin: Coin
+
+
+@dataclass(frozen=True)
+class _Division:
+    """A partition of some `rows` (a mask) into labelled groups: `label`, a code per row, into `labels`. They are of their own
+    datasets, or all of `dataset`."""
+
+    dimension: str
+    rows: Mask
+    label: Codes
+    labels: list[str]
+    dataset: int | None = None
+    in_archive: bool = True
+
+
 class _Teller:
-    """The cells of rows that may be told: codes of their datasets, files and people, and their measures."""
+    """Rows that may be told: codes of their datasets, files and people, and their measures."""
 
     def __init__(
         self, datasets: list[str], dataset: Codes, person: Codes, measures: list[Measure], file: Codes, files: pa.Array
     ) -> None:
         self.datasets, self.dataset, self.person, self.measures = datasets, dataset, person, measures
         self.file, self.files = file, files
+        self.pool = datasets.index(POOL)
 
-    def only(self, rows: NDArray[Any], dataset: int | None = None) -> "_Teller":
+    def only(self, rows: Mask, dataset: int | None = None) -> "_Teller":
         """Some of the rows, as if they were all of one dataset where it is given."""
         own = self.dataset[rows]
         of = own if dataset is None else np.full_like(own, dataset)
@@ -263,63 +293,52 @@ class _Teller:
         """See `divide`."""
         return divide(self.dataset, value, tree_of, self.person, self.measures, rule)
 
-    def cells(
-        self, dimension: str, group: Codes, label_of: Callable[[int], str], terms: "_Terms", in_archive: bool = True
-    ) -> pa.Table:
-        """CELLS of groups by code, as `divide` gives them."""
-        if not group.size:
-            return CELLS.empty_table()
-        keys, first, key = np.unique(
-            joint_key([(self.dataset, len(self.datasets)), (group - group.min(), int(np.ptp(group)) + 1)]),
-            return_index=True,
-            return_inverse=True,
-        )
-        sums = [np.zeros(keys.size, np.int64) for _ in self.measures]
-        for total, measure in zip(sums, self.measures, strict=True):
+    def cells(self, division: _Division, terms: _Terms) -> pa.Table:
+        """CELLS of a division."""
+        some = self.only(division.rows, division.dataset)
+        key = joint_key([(some.dataset, len(some.datasets)), (division.label, len(division.labels))])
+        _, first, key = np.unique(key, return_index=True, return_inverse=True)
+        sums = [np.zeros(first.size, np.int64) for _ in some.measures]
+        for total, measure in zip(sums, some.measures, strict=True):
             np.add.at(total, key, measure)
-        names = [self.datasets[each] for each in self.dataset[first].tolist()]
-        labels = [label_of(each) for each in group[first].tolist()]
-        rare = rare_bytes(key, keys.size, self.file, self.person, self.measures[-1], terms.rule.people)
-        step = np.array(list(map(step_for, rare.tolist())), np.int64)
+        names = _chosen(some.datasets, some.dataset[first])
+        labels = _chosen(division.labels, division.label[first])
+        requests, _, size = some.measures
+        swings = swing(key, first.size, some.file, some.person, requests, size, terms.rule.people)
+        step = np.array(list(map(step_for, *(each.tolist() for each in swings))), np.int64)
         coins = [
-            terms.coin(f"{terms.until}\t{name}\t{dimension}\t{label}") if wide > 1 else 0.0
+            terms.coin(f"{terms.until}\t{name}\t{division.dimension}\t{label}") if wide > 1 else 0.0
             for name, label, wide in zip(names, labels, step.tolist(), strict=True)
         ]
-        sums[-1] = told_bytes(sums[-1], step, rare, np.array(coins, np.float64))
-        columns = [names, [dimension] * keys.size, labels, [in_archive] * keys.size, *sums, step]
+        sums[-1] = told_bytes(sums[-1], step, swings, np.array(coins, np.float64))
+        columns = [names, [division.dimension] * first.size, labels, [division.in_archive] * first.size, *sums, step]
         return pa.table(columns, schema=CELLS)
 
 
-@dataclass(frozen=True)
-class _Terms:
-    """What all cells of a period have in common."""
-
-    rule: Rule
-    until: date
-    coin: Coin
-
-
-def _cells(rows: pa.Table, teller: _Teller, terms: _Terms) -> pa.Table:
-    """The cells of all divisions of some rows, and of their totals."""
-    if not rows.num_rows:
-        return CELLS.empty_table()
-    parts = [teller.cells(TOTAL, np.zeros(rows.num_rows, np.int64), lambda group: "", terms)]
+def _divisions(rows: pa.Table, teller: _Teller, terms: _Terms) -> list[_Division]:
+    """The partitions that are told of some rows, their totals first."""
+    everything = np.ones(rows.num_rows, bool)
     paths = teller.files.to_pylist()
     group, tree = teller.groups(teller.file, lambda codes: file_tree(_chosen(paths, codes)), terms.rule)
-    parts.append(teller.cells(FILE, group, _labeller(paths, tree), terms))
-    return pa.concat_tables([*parts, _by_day(rows, teller, terms), *_by_region(rows, teller, terms)])
+    return [
+        _Division(TOTAL, everything, np.zeros(rows.num_rows, np.int64), [""]),
+        _by_day(rows, teller, terms),
+        _Division(FILE, everything, *_labels(group, paths, tree)),
+        *_by_region(rows, teller, terms),
+    ]
 
 
-def _by_day(rows: pa.Table, teller: _Teller, terms: _Terms) -> pa.Table:
+def _by_day(rows: pa.Table, teller: _Teller, terms: _Terms) -> _Division:
     """Of the groups that were put together, the label is the narrowest period that all of their days are in."""
     value, values = coded(rows[DIVISIONS[DAY]])
     days: list[date] = values.to_pylist()
     group, _ = teller.groups(value, lambda codes: day_tree(_chosen(days, codes), terms.until), terms.rule)
-    together = np.flatnonzero(group < 0)
+    together = group < 0
     labels = list(map(str, days))
-    if together.size:
+    if together.any():
         number = np.array([day.toordinal() for day in days], np.int64)[value[together]]
-        _, key = np.unique(np.stack([teller.dataset, group])[:, together], axis=1, return_inverse=True)
+        of = [(teller.dataset[together], len(teller.datasets)), (-1 - group[together], -int(group.min()))]
+        _, key = np.unique(joint_key(of), return_inverse=True)
         first, last = (np.full(int(key.max()) + 1, start) for start in (date.max.toordinal(), 0))
         np.minimum.at(first, key, number)
         np.maximum.at(last, key, number)
@@ -328,10 +347,10 @@ def _by_day(rows: pa.Table, teller: _Teller, terms: _Terms) -> pa.Table:
         group = group.copy()
         group[together] = len(labels) + place[key]
         labels += periods.tolist()
-    return teller.cells(DAY, group, lambda code: labels[code], terms)
+    return _Division(DAY, np.ones(rows.num_rows, bool), group, labels)
 
 
-def _by_region(rows: pa.Table, teller: _Teller, terms: _Terms) -> Iterator[pa.Table]:
+def _by_region(rows: pa.Table, teller: _Teller, terms: _Terms) -> list[_Division]:
     """Datasets of which most requests would not be told by region are told without regions, and divided all together for the
     archive: alone they have too few people in each region, together they do not."""
     value, values = coded(rows[DIVISIONS[REGION]])
@@ -344,23 +363,45 @@ def _by_region(rows: pa.Table, teller: _Teller, terms: _Terms) -> Iterator[pa.Ta
     requests = teller.measures[0]
     merged = np.bincount(teller.dataset, np.where(group < 0, requests, 0), len(teller.datasets))
     together = merged * 2 > np.bincount(teller.dataset, requests, len(teller.datasets))
-    together[teller.datasets.index(POOL)] = True
-    alone = ~together[teller.dataset]
-    yield teller.only(alone).cells(REGION, group[alone], _labeller(texts, tree), terms)
-    pool = teller.only(~alone, teller.datasets.index(POOL))
-    group, tree = pool.groups(value[~alone], tree_of, terms.rule)
-    yield pool.cells(REGION, group, _labeller(texts, tree), terms)
-    without = teller.only(~alone & (teller.dataset != teller.datasets.index(POOL)))
-    nowhere = np.zeros(without.dataset.size, np.int64)
-    yield without.cells(REGION, nowhere, lambda group: OTHER_REGIONS, terms, in_archive=False)
+    together[teller.pool] = True
+    pooled = together[teller.dataset]
+    alone, hidden = ~pooled, pooled & (teller.dataset != teller.pool)
+    of_pool, tree_of_pool = teller.only(pooled, teller.pool).groups(value[pooled], tree_of, terms.rule)
+    return [
+        _Division(REGION, alone, *_labels(group[alone], texts, tree)),
+        _Division(REGION, pooled, *_labels(of_pool, texts, tree_of_pool), dataset=teller.pool),
+        _Division(REGION, hidden, np.zeros(hidden.sum(), np.int64), [OTHER_REGIONS], in_archive=False),
+    ]
+
+
+def _labels(group: Codes, texts: list[str], tree: Tree | None) -> tuple[Codes, list[str]]:
+    """The label of each group as `divide` gives it: a code per row, and the labels, each once."""
+    groups, place = np.unique(group, return_inverse=True)
+    named = [texts[each] if each >= 0 else tree.labels[-1 - each] for each in groups.tolist()]  # type: ignore[union-attr]
+    labels = sorted(set(named))
+    number = {label: code for code, label in enumerate(labels)}
+    return np.array([number[name] for name in named], np.int64)[place], labels
 
 
 def _chosen(values: list[V], codes: Codes) -> list[V]:
     return [values[code] for code in codes.tolist()]
 
 
-def _labeller(texts: list[str], tree: Tree | None) -> Callable[[int], str]:
-    def label(group: int) -> str:
-        return texts[group] if group >= 0 else tree.labels[-1 - group]  # type: ignore[union-attr]
+def _by_member(divisions: list[_Division]) -> dict[str, list[_Division]]:
+    """The divisions that say in which group a row is, by day, asset and region, and by region in the archive."""
+    regions = [division for division in divisions if division.dimension == REGION]
+    return {
+        DAY: [division for division in divisions if division.dimension == DAY],
+        FILE: [division for division in divisions if division.dimension == FILE],
+        REGION: [division for division in regions if division.dataset is None],
+        f"archive_{REGION}": [division for division in regions if division.in_archive],
+    }
 
-    return label
+
+def _membership(rows: int, divisions: list[_Division]) -> pa.Array:
+    """The label of each row, null where it is in none of the divisions."""
+    code, labels = np.full(rows, -1, np.int64), list[str]()
+    for division in divisions:
+        code[division.rows] = division.label + len(labels)
+        labels += division.labels
+    return pa.DictionaryArray.from_arrays(pa.array(code, mask=code < 0), pa.array(labels, pa.string()))

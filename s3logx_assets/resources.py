@@ -38,6 +38,7 @@ from s3logx_assets.core.asset_types import DEFAULT, AssetTypes, parse_asset_type
 from s3logx_assets.core.datasets import DatasetRule, LevelRule, MappingRule, RegexRule
 from s3logx_assets.core.errors import SettingsError
 from s3logx_assets.core.locations import S3Location
+from s3logx_assets.core.privacy.strict import Rule
 from s3logx_assets.core.sealing import Sealer
 from s3logx_assets.settings import Settings
 
@@ -103,6 +104,11 @@ class Rules:
         """The types that the weekly figures are divided by. Raises SettingsError."""
         text = self.settings.asset_types
         return DEFAULT if text is None else parse_asset_types(text)
+
+    @property
+    def privacy(self) -> Rule:
+        """When a group may be told under policy `strict`."""
+        return Rule(self.settings.min_people, self.settings.largest_share, self.settings.coalition_share)
 
     def cutoff(self, newest: date) -> date:
         """The last event date that counts as complete when `newest` is the newest extracted log date."""

@@ -20,6 +20,7 @@ from s3logx_assets.core.datasets import LEVEL_HELP, LevelRule, RegexRule
 from s3logx_assets.core.errors import SettingsError
 from s3logx_assets.core.locations import Location, S3Location, parse_location
 from s3logx_assets.core.mapping_entries import file_kind
+from s3logx_assets.core.privacy.strict import Rule
 from s3logx_assets.core.sealing import MASTER_KEY_BYTES
 
 T = TypeVar("T")
@@ -50,7 +51,11 @@ class Settings:
     dataset_mapping_mode: str = "first"
     collapse_zarr: bool = True
     asset_types: str | None = None
-    policy: str = "compatible"
+    policy: str = "strict"
+    min_people: int = 10
+    largest_share: float = 0.5
+    coalition_share: float = 0.9
+    release_period: str = "week"
     threshold: int = 50
     rounding: int = 20
     lag_days: int = 2
@@ -95,7 +100,11 @@ class Settings:
             dataset_mapping_mode=_choice(env, "S3LOGX_DATASET_MAPPING_MODE", "first", ("first", "each")),
             collapse_zarr=_switch(env, "S3LOGX_COLLAPSE_ZARR", True),
             asset_types=_asset_types(env),
-            policy=_choice(env, "S3LOGX_POLICY", "compatible", ("compatible",)),
+            policy=_choice(env, "S3LOGX_POLICY", "strict", ("strict", "compatible")),
+            min_people=_count(env, "S3LOGX_MIN_PEOPLE", 10, least=2),
+            largest_share=_share(env, "S3LOGX_LARGEST_SHARE", 0.5),
+            coalition_share=_share(env, "S3LOGX_COALITION_SHARE", 0.9),
+            release_period=_choice(env, "S3LOGX_RELEASE_PERIOD", "week", ("day", "week", "month")),
             threshold=_count(env, "S3LOGX_THRESHOLD", 50, least=1),
             rounding=_count(env, "S3LOGX_ROUNDING", 20, least=1),
             lag_days=_count(env, "S3LOGX_LAG_DAYS", 2),
@@ -136,6 +145,14 @@ class Settings:
                 "else S3LOGX_LOGS has the prefix"
             )
         _check_destination(settings)
+        try:
+            Rule(settings.min_people, settings.largest_share, settings.coalition_share)
+        except ValueError:
+            raise SettingsError(
+                f"S3LOGX_LARGEST_SHARE={settings.largest_share:g} and S3LOGX_COALITION_SHARE={settings.coalition_share:g} are "
+                f"not legal for S3LOGX_MIN_PEOPLE={settings.min_people}; they must be at least 1/{settings.min_people} and "
+                f"{settings.min_people - 1}/{settings.min_people}, else no group could keep to them"
+            ) from None
         if settings.geo == "mmdb" and settings.mmdb is None:
             raise SettingsError("S3LOGX_MMDB is not set; S3LOGX_GEO=mmdb needs the path of an MMDB file")
         if settings.geo == "ipinfo" and settings.ipinfo_key is None:

@@ -4,25 +4,33 @@ Every scope must have been made from the daily usage as it is, and every date's 
 holds is told in `release`.
 """
 
-from collections.abc import Mapping
+import json
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from s3logx_assets.adapters.closed_periods import RELEASED_USAGE, Period, rows_of
 from s3logx_assets.adapters.geolocation import Geolocator
 from s3logx_assets.adapters.release_store import ReleaseStore
 from s3logx_assets.adapters.scope_state import DAILY_USAGE, UPDATE_COMMAND, HeldUsage, held_usage
 from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
 from s3logx_assets.assets.daily import inputs_of
-from s3logx_assets.assets.release import Before, Release, release_of
+from s3logx_assets.assets.periods import close_periods
+from s3logx_assets.assets.release import Before, Release, compatible_release, strict_release
 from s3logx_assets.assets.share import refuse_leaks
 from s3logx_assets.assets.summaries import SUMMARIES, TOTALS, Plan, plan_of, present_cutoff, read_scope, true_versions
 from s3logx_assets.core import public_tables
 from s3logx_assets.core.errors import ReleaseError, StoreError, StoreUnavailable
+from s3logx_assets.core.privacy import attack
+from s3logx_assets.core.privacy.released import ReleasedScope, released_scopes, visible
+from s3logx_assets.core.privacy.strict import WAITING
 from s3logx_assets.core.schemas import DAILY_TABLES
 from s3logx_assets.core.scopes import ARCHIVE
 from s3logx_assets.core.summaries import ScopeTables, SplitTables, added_up, summarise
@@ -31,6 +39,7 @@ from s3logx_assets.partitions import SCOPE
 from s3logx_assets.resources import Keyring, Rules
 from s3logx_assets.retries import POLICY, told
 
+_LOG = logging.getLogger(__name__)
 _SHOWN = 3
 _SCOPE_COMMAND = f"dagster asset materialize -m s3logx_assets.definitions --select {SUMMARIES},{TOTALS}"
 
@@ -121,18 +130,92 @@ def _settled(usage: HeldUsage, rules: Rules, exact: ExactScopes) -> dict[str, Sc
 
 
 def build_release(
-    store: TableStore, releases: ReleaseStore, rules: Rules, geolocator: Geolocator
-) -> tuple[Release, int]:
-    """The release of the store's present state, and how many log dates were divided by another dataset rule than the
-    present one. Raises ReleaseError, StoreError."""
+    store: TableStore, releases: ReleaseStore, rules: Rules, geolocator: Geolocator, keyring: Keyring
+) -> tuple[Release, dict[str, Any]]:
+    """The release of the store's present state, and what else is to be told of it, for operators. Raises ReleaseError,
+    StoreError, MasterKeyError."""
+    strict = rules.settings.policy == "strict"
     with held_usage(store) as usage:
         exact = consistent_scopes(usage, rules)
-        scopes = _settled(usage, rules, exact)
+        periods = _closed(usage, rules, keyring, exact.cutoff) if strict else []
+        scopes = {} if strict else _settled(usage, rules, exact)
         coordinates = _coordinates(store)
-    if ARCHIVE not in scopes:
-        raise ReleaseError(f"nothing is settled yet: all events are later than {exact.cutoff} (S3LOGX_LAG_DAYS)")
-    release = release_of(scopes, coordinates, exact.cutoff, geolocator.attribution, rules, _before(releases))
-    return release, len(exact.dates_of_another_rule)
+    before = _before(releases)
+    told: dict[str, Any] = {"dates_of_another_dataset_rule": len(exact.dates_of_another_rule)}
+    if not strict:
+        if ARCHIVE not in scopes:
+            raise ReleaseError(f"nothing is settled yet: all events are later than {exact.cutoff} (S3LOGX_LAG_DAYS)")
+        return compatible_release(scopes, coordinates, exact.cutoff, geolocator.attribution, rules, before), told
+    _refuse_reopened(periods, before)
+    released = released_scopes([period.cells for period in periods], periods[-1].people)
+    if ARCHIVE not in released:
+        raise ReleaseError(
+            f"nothing can be told up to {periods[-1].until}: no dataset has had requests of {rules.settings.min_people} people "
+            "(S3LOGX_MIN_PEOPLE). They wait for the next period"
+        )
+    coordinates = coordinates.filter(
+        pc.is_in(coordinates["region"], released[ARCHIVE].by_region["label"].combine_chunks())
+    )
+    release = strict_release(released, periods, coordinates, geolocator.attribution, rules, before)
+    _refuse_other_bytes(release, released)
+    return release, told | _of_periods(store, periods, released)
+
+
+def _closed(usage: HeldUsage, rules: Rules, keyring: Keyring, cutoff: date) -> list[Period]:
+    """The closed periods, at least one."""
+    unit = rules.settings.release_period
+    periods = close_periods(usage, rules.privacy, unit, keyring.sealer(_LOG.warning).coin, cutoff)
+    if not periods:
+        raise ReleaseError(
+            f"no {unit} is over yet: {cutoff} is the last date that counts as complete (S3LOGX_LAG_DAYS, S3LOGX_RELEASE_PERIOD)"
+        )
+    return periods
+
+
+def _refuse_reopened(periods: Sequence[Period], before: Before) -> None:
+    """Raises ReleaseError where an earlier release told of periods that are not those that are closed: what it told is not known
+    any more, so whatever is told now could be compared with it."""
+    try:
+        stated = json.loads(before.policy or b"{}").get("periods", [])
+    except ValueError:
+        stated = []
+    known = [period.digest for period in periods]
+    if [each["digest"] for each in stated] != known[: len(stated)]:
+        raise ReleaseError(
+            f"the latest release tells of {len(stated)} closed periods that are not those of private/{RELEASED_USAGE}: bring "
+            f"private/{RELEASED_USAGE} back from the backup. Who means to begin anew removes public/, and knows that copies of "
+            "the old releases can be compared with the new ones"
+        )
+
+
+def _refuse_other_bytes(release: Release, released: Mapping[str, ReleasedScope]) -> None:
+    """Raises ReleaseError where the files do not say what was told: they are read as their readers do."""
+    written = attack.read_release(release.files)
+    for scope, each in released.items():
+        tables = {"day": each.by_day, "asset": each.by_asset, "region": each.by_region}
+        size, requests, downloads = each.total
+        if written.totals[scope] != (requests, downloads, size) or any(
+            sum(row[0] or 0 for row in written.tables[scope].get(name, {}).values())
+            != (pc.sum(table["request_count"]).as_py() or 0)
+            for name, table in tables.items()
+        ):
+            raise ReleaseError(
+                f"the tables of {scope} were not written as they are told; this is a fault of this program"
+            )
+
+
+def _of_periods(store: TableStore, periods: Sequence[Period], released: Mapping[str, ReleasedScope]) -> dict[str, Any]:
+    """What operators are told of the policy's work."""
+    waiting = rows_of(store, periods[-1].until, ["request_count", "fate"])
+    waiting = waiting.filter(pc.equal(waiting["fate"], WAITING))
+    rows = [(line.detail, f"{line.requests:.1%}", f"{line.bytes_sent:.1%}") for line in visible(released)]
+    return {
+        "periods": len(periods),
+        "period_until": str(periods[-1].until),
+        "told_in_full_detail": dg.MetadataValue.md(markdown_table(("by", "requests", "bytes"), rows)),
+        "requests_waiting": int(pc.sum(waiting["request_count"]).as_py() or 0),
+        "late_requests_left_out": sum(period.left_out for period in periods),
+    }
 
 
 def _before(releases: ReleaseStore) -> Before:
@@ -147,7 +230,7 @@ def _before(releases: ReleaseStore) -> Before:
         except StoreError:
             return None
 
-    return Before(read("totals.json"), read("changes.json"))
+    return Before(read("totals.json"), read("changes.json"), read(attack.POLICY_FILE))
 
 
 def _coordinates(store: TableStore) -> pa.Table:
@@ -175,7 +258,7 @@ def publication(
 ) -> dg.MaterializeResult[None]:
     """The release to share: public tables under the privacy policy, coordinates, and the report."""
     with told():
-        release, others = build_release(private_store, public_store, rules, geolocator)
+        release, told_of_it = build_release(private_store, public_store, rules, geolocator, keyring)
         own_names = refuse_leaks(release.files, [*keyring.secrets(), *rules.secrets])
         public_store.publish(release.release_id, release.files)
     figures = markdown_table(("figure", "value"), release.archive.items())
@@ -185,7 +268,8 @@ def publication(
             "release": release.release_id,
             "report": dg.MetadataValue.path(public_store.uri(release.release_id, "index.html")),
             "datasets": len(release.datasets),
-            "dates_of_another_dataset_rule": others,
+            "policy": rules.settings.policy,
+            **told_of_it,
             "names_like_addresses": own_names,
             "files": len(release.files),
             "bytes": sum(map(len, release.files.values())),

@@ -1,22 +1,27 @@
 """What a release holds, file by file. The only place where exact figures pass the privacy policy and become public.
 
-The tables that belong together, and where the files go, do not belong here.
+The tables that belong together, which periods are closed, and where the files go, do not belong here.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import date
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from s3logx_assets.adapters.closed_periods import Period
 from s3logx_assets.adapters.geolocation import Attribution
 from s3logx_assets.core import public_tables
 from s3logx_assets.core.citation import citation_cff, json_ld
 from s3logx_assets.core.data_package import SHA256SUMS, About, data_package, sha256sums
+from s3logx_assets.core.privacy.attack import POLICY_FILE
+from s3logx_assets.core.privacy.released import ReleasedScope, visible
 from s3logx_assets.core.public_tables import Published
 from s3logx_assets.core.release_changes import changelog_md, changes, changes_json, totals_of
-from s3logx_assets.core.scope_report import Policy, scope_report
+from s3logx_assets.core.scope_report import Policy, ScopeReport, released_report, scope_report
 from s3logx_assets.core.scopes import ARCHIVE
 from s3logx_assets.core.summaries import ScopeTables, by_type_per_week
 from s3logx_assets.resources import Rules
@@ -33,6 +38,8 @@ from s3logx_assets.site.pages import (
     sentence,
 )
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Release:
@@ -48,13 +55,23 @@ class Release:
 
 @dataclass(frozen=True)
 class Before:
-    """What the latest release before says of itself: its `totals.json` and `changes.json`, None where it has none."""
+    """What the latest release before says of itself: its `totals.json`, `changes.json` and `privacy.json`, None where it has
+    none."""
 
     totals: bytes | None = None
     changes: bytes | None = None
+    policy: bytes | None = None
 
 
-def release_of(
+@dataclass(frozen=True)
+class Shown:
+    """A scope as it is shown: its tables by their names, and its report."""
+
+    tables: Mapping[str, bytes]
+    report: ScopeReport
+
+
+def compatible_release(
     scopes: Mapping[str, ScopeTables],
     coordinates: pa.Table,
     cutoff: date,
@@ -62,37 +79,91 @@ def release_of(
     rules: Rules,
     before: Before,
 ) -> Release:
-    """The release of exact tables, the archive's among them: no scope without a row, no event later than `cutoff`.
-    `coordinates`: REGION_COORDINATES, each region once. The release's id and all that it shows are the same for the same
-    tables and settings; `before` is only compared with."""
+    """The release of exact tables under policy `compatible`, the archive's among them: no scope without a row, no event later
+    than `cutoff`. `coordinates`: REGION_COORDINATES, each region once. The release's id and all that it shows are the same for
+    the same tables and settings; `before` is only compared with."""
     policy = Policy(rules.settings.threshold, rules.settings.rounding)
+
+    def show(scope: str, exact: ScopeTables) -> Shown:
+        report = scope_report(scope, exact, policy, *_limits(scope))
+        return Shown(_tables_of(exact, scope != ARCHIVE, rules), report)
+
     about = _about(rules, sources, cutoff)
-    site = Site(_facts(about, sources, cutoff, policy, coordinates))
-    tables: dict[str, dict[str, bytes]] = {}
+    facts = _facts(about, sources, cutoff, policy, coordinates)
+    stated = {"policy": "compatible", **policy._asdict()}
+    return _release(scopes, show, about, facts, stated, coordinates, before)
+
+
+def strict_release(
+    scopes: Mapping[str, ReleasedScope],
+    periods: Sequence[Period],
+    coordinates: pa.Table,
+    sources: Sequence[Attribution],
+    rules: Rules,
+    before: Before,
+) -> Release:
+    """The same under policy `strict`, of what the closed `periods` tell."""
+    cutoff, people = periods[-1].until, rules.settings.min_people
+
+    def show(scope: str, released: ReleasedScope) -> Shown:
+        return Shown(
+            _released_tables(released, scope != ARCHIVE), released_report(scope, released, cutoff, *_limits(scope))
+        )
+
+    about = replace(_about(rules, sources, cutoff), threshold=0, people=people)
+    facts = _facts(about, sources, cutoff, Policy(0, 1), coordinates)
+    facts = replace(facts, people=people, period=rules.settings.release_period, visible=visible(scopes))
+    stated = {
+        "policy": "strict",
+        **asdict(rules.privacy),
+        "periods": [{"until": period.until.isoformat(), "digest": period.digest} for period in periods],
+    }
+    return _release(scopes, show, about, facts, stated, coordinates, before)
+
+
+def _limits(scope: str) -> tuple[int, int, int]:
+    days, weeks = (ARCHIVE_DAYS, ARCHIVE_WEEKS) if scope == ARCHIVE else (DATASET_DAYS, DATASET_WEEKS)
+    return days, weeks, LISTED
+
+
+def _release(
+    scopes: Mapping[str, T],
+    show: Callable[[str, T], Shown],
+    about: About,
+    facts: Facts,
+    policy: Mapping[str, Any],
+    coordinates: pa.Table,
+    before: Before,
+) -> Release:
+    site = Site(facts)
+    tables: dict[str, Mapping[str, bytes]] = {}
     pages = site.static_files()
     lines: list[DatasetLine] = []
-    for scope, exact in scopes.items():
-        tables[scope] = _tables_of(exact, scope != ARCHIVE, rules)
-        if scope != ARCHIVE:
-            report = scope_report(scope, exact, policy, DATASET_DAYS, DATASET_WEEKS, LISTED)
-            folder, name = f"summaries/{scope}/", display_name(scope)
-            data = json_ld(
-                name, sentence(report), str(report.first), about, folder, sorted(tables[scope]), part_of=about.title
-            )
-            pages[f"{folder}index.html"] = site.dataset(report, data)
-            lines.append(DatasetLine(scope, report.totals))
-    archive = scope_report(ARCHIVE, scopes[ARCHIVE], policy, ARCHIVE_DAYS, ARCHIVE_WEEKS, LISTED)
+    for scope, found in scopes.items():
+        if scope == ARCHIVE:
+            continue
+        shown = show(scope, found)
+        tables[scope], report = shown.tables, shown.report
+        folder, name = f"summaries/{scope}/", display_name(scope)
+        data = json_ld(
+            name, sentence(report), str(report.first), about, folder, sorted(tables[scope]), part_of=about.title
+        )
+        pages[f"{folder}index.html"] = site.dataset(report, data)
+        lines.append(DatasetLine(scope, report.totals))
+    whole = show(ARCHIVE, scopes[ARCHIVE])
+    archive, tables[ARCHIVE] = whole.report, whole.tables
     datasets = {line.scope: line.totals for line in lines}
     shared = {f"summaries/{ARCHIVE}/{name}": content for name, content in tables[ARCHIVE].items()}
     shared["totals.json"] = public_tables.totals_json(datasets)
     shared["archive_totals.json"] = public_tables.archive_totals_json(archive.totals)
     shared["region_coordinates.tsv"] = public_tables.region_coordinates_tsv(coordinates)
+    shared[POLICY_FILE] = json.dumps(policy, indent=2, sort_keys=True).encode()
     data = json_ld(about.title, sentence(archive), str(archive.first), about, "", sorted(shared))
     pages.update(site.overview(archive, lines, data))
     files = {f"summaries/{scope}/{name}": content for scope, each in tables.items() for name, content in each.items()}
     files.update(shared | pages)
     digest = _digest(files)
-    named = replace(about, release_id=f"{cutoff}-{digest[:12]}")
+    named = replace(about, release_id=f"{about.until}-{digest[:12]}")
     files.update(_descriptions(named, tables, shared, archive.totals, datasets, before))
     files[SHA256SUMS] = sha256sums(files)
     return Release(named.release_id, digest, files, datasets, archive.totals, sentence(archive))
@@ -147,6 +218,20 @@ def _facts(about: About, sources: Sequence[Attribution], cutoff: date, policy: P
         site_url=about.site_url,
         places=dict(zip(names, zip(longitudes, latitudes, strict=True), strict=True)),
     )
+
+
+def _released_tables(released: ReleasedScope, with_assets: bool) -> dict[str, bytes]:
+    """A scope's tables as they are told, by their names."""
+    shown = {
+        "by_day": public_tables.by_day(released.by_day, 0, 1),
+        "by_region": public_tables.by_region(released.by_region, 0, 1),
+    }
+    if with_assets:
+        shown["by_asset"] = public_tables.by_asset(released.by_asset, 0, 1)
+    files = {"requester_count.tsv": str(released.people).encode()}
+    for name, table in shown.items():
+        files |= {f"{name}.tsv": table.tsv(), f"{name}.parquet": table.parquet()}
+    return files
 
 
 def _tables_of(exact: ScopeTables, with_assets: bool, rules: Rules) -> dict[str, bytes]:

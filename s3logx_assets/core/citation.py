@@ -15,7 +15,7 @@ from s3logx_assets.core.data_package import About
 _MEDIA = {"tsv": "text/tab-separated-values", "parquet": "application/vnd.apache.parquet", "json": "application/json"}
 _DESCRIPTION = (
     "Counts of requests, downloads, bytes sent and requesters by day, file and region, from the server access logs of the "
-    "storage. Small counts are not told."
+    "storage, without anything about a person."
 )
 
 

@@ -32,6 +32,18 @@ _FIELDS: dict[str, tuple[str, str]] = {
     "latitude": ("number", "Degrees north, WGS 84"),
     "longitude": ("number", "Degrees east, WGS 84"),
 }
+# The same under policy `strict`.
+_STRICT_FIELDS: dict[str, tuple[str, str]] = {
+    "date": ("string", "Day of the requests, UTC; or a period, first day/last day, of those that are told for it only"),
+    "asset_path": (
+        "string",
+        "Path of the file within the dataset, as logged, or `(other files)` of a folder; a leading = + - or @ has a quote before it",
+    ),
+    "region": ("string", "Country and region, or country, cloud region, or why there is none; `other` are all others"),
+    "bytes_sent": ("integer", "Bytes sent, right to within a step that its noughts show"),
+    "number_of_requests": ("integer", "Successful requests"),
+    "number_of_downloads": ("integer", "Requests with status 200"),
+}
 _TYPE_BYTES = ("integer", "Bytes sent of files of this type, exact")
 _HEADER = 65_536  # bytes, more than the names of all columns
 _TITLES = {
@@ -43,13 +55,15 @@ _TITLES = {
     "totals": "Totals of each dataset",
     "archive_totals": "Totals of the archive",
     "region_coordinates": "Where the regions lie",
+    "privacy": "The privacy policy",
 }
 
 
 @dataclass(frozen=True)
 class About:
     """What a release says of itself everywhere. `licence` is an SPDX id or empty, `site_url` an address without a slash at
-    its end or empty, `sources` are names and links (or empty), `until` is the last date that counts, YYYY-MM-DD."""
+    its end or empty, `sources` are names and links (or empty), `until` is the last date that counts, YYYY-MM-DD. `people` is how
+    many people are behind every figure under policy `strict`, else 0."""
 
     title: str
     archive: str
@@ -59,6 +73,14 @@ class About:
     until: str
     threshold: int
     sources: Sequence[tuple[str, str]]
+    people: int = 0
+
+    @property
+    def what_is_hidden(self) -> str:
+        """A sentence on what the policy does."""
+        if self.people:
+            return f"Every figure is about at least {self.people} requesters; finer ones are put together."
+        return f"Counts below {self.threshold} are not told."
 
     @property
     def licence_url(self) -> str:
@@ -73,8 +95,8 @@ def data_package(name: str, title: str, folder: str, files: Mapping[str, bytes],
     package: dict[str, Any] = {
         "name": _name(name),
         "title": title,
-        "description": f"Use of open data, from server access logs, up to and including {about.until} (UTC). Counts below "
-        f"{about.threshold} are not told.",
+        "description": f"Use of open data, from server access logs, up to and including {about.until} (UTC). "
+        f"{about.what_is_hidden}",
         "version": about.release_id,
         "sources": [{"title": text, **({"path": link} if link else {})} for text, link in about.sources],
         "resources": [_resource(path, files[path], about) for path in sorted(files)],
@@ -118,16 +140,18 @@ def _resource(path: str, content: bytes, about: About) -> dict[str, Any]:
         "mediatype": "text/tab-separated-values",
         "encoding": "utf-8",
         "dialect": {"csv": {"delimiter": "\t"}},
-        "schema": _schema(content, about.threshold),
+        "schema": _schema(content, about),
     }
 
 
-def _schema(content: bytes, threshold: int) -> dict[str, Any]:
+def _schema(content: bytes, about: About) -> dict[str, Any]:
     """Of a TSV by its header."""
     header = next(csv.reader(StringIO(content[:_HEADER].decode(errors="replace"), newline=""), delimiter="\t"))
-    described = [(name, _FIELDS.get(name, _TYPE_BYTES)) for name in header]
+    known = {**_FIELDS, **_STRICT_FIELDS} if about.people else _FIELDS
+    described = [(name, known.get(name, _TYPE_BYTES)) for name in header]
     fields = [{"name": name, "type": kind, "description": text} for name, (kind, text) in described]
-    return {"fields": fields, "missingValues": ["", f"<{threshold}"], "primaryKey": [described[0][0]]}
+    missing = [""] if about.people else ["", f"<{about.threshold}"]
+    return {"fields": fields, "missingValues": missing, "primaryKey": [described[0][0]]}
 
 
 def _name(text: str) -> str:

@@ -55,6 +55,7 @@ _COUNT = rb"<?[0-9]++"
 _USAGE = rb"\t[0-9]++\t" + _COUNT + rb"\t" + _COUNT
 _USAGE_HEAD = rb"\tbytes_sent\tnumber_of_requests\tnumber_of_downloads"
 _DATE = rb"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_PERIOD = rb"(?:(?:" + _DATE + rb"|\.\.)/)?" + _DATE
 _DEGREES = rb"-?[0-9]+(?:\.[0-9]+)?(?:e-[0-9]+)?"
 # No place is called by a long number; an index, or an address as one number, is one.
 _REGION = rb"(?:[^\t\n0-9]|[0-9]{1,6}(?![0-9]))+"
@@ -73,7 +74,7 @@ def _form(head: bytes, row: bytes, has_names: bool = False) -> _Form:
 
 # The first line and the others of each public table, by the end of its name; nothing else may have a column in a release.
 _TABLES = {
-    "by_day.tsv": _form(rb"date" + _USAGE_HEAD, _DATE + _USAGE),
+    "by_day.tsv": _form(rb"date" + _USAGE_HEAD, _PERIOD + _USAGE),
     "by_asset.tsv": _form(rb"asset_path" + _USAGE_HEAD, rb"[^\t\n]+" + _USAGE, has_names=True),
     "by_region.tsv": _form(rb"region" + _USAGE_HEAD, _REGION + _USAGE),
     "by_asset_type_per_week.tsv": _form(rb"week_start(?:\t[^\t\n]+)*", _DATE + rb"(?:\t[0-9]+)*"),

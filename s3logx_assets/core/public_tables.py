@@ -19,6 +19,9 @@ import pyarrow.parquet as pq
 
 from s3logx_assets.core.grouping import ranked
 from s3logx_assets.core.privacy.compatible import published_count, published_counts
+from s3logx_assets.core.privacy.released import ReleasedScope
+from s3logx_assets.core.privacy.trees import OTHER_REGIONS
+from s3logx_assets.core.regions import country_of
 from s3logx_assets.core.schemas import REGION_COORDINATES
 from s3logx_assets.core.scopes import ARCHIVE
 
@@ -30,7 +33,8 @@ _MASKED = {"request_count": "number_of_requests", "download_count": "number_of_d
 
 @dataclass(frozen=True)
 class PublicTable:
-    """A table under the policy: `rows` in the order of release, counts int64, null below `threshold`."""
+    """A table under the policy: `rows` in the order of release, counts int64, null below `threshold`, which is 0 where no count is
+    hidden."""
 
     rows: pa.Table
     threshold: int
@@ -43,7 +47,7 @@ class PublicTable:
     def parquet(self) -> bytes:
         """The same rows with their types: null is a count below the threshold. The same for the same rows."""
         sink = pa.BufferOutputStream()
-        note = {"null": f"a count below {self.threshold}"}
+        note = {"null": f"a count below {self.threshold}"} if self.threshold else None
         # Without a dictionary and statistics a small file is written in half the time; it has a thousand siblings.
         pq.write_table(
             self.rows.replace_schema_metadata(note),
@@ -95,6 +99,20 @@ def published_totals(totals: pa.Table, threshold: int, rounding: int) -> Publish
         "total_number_of_requests": masked("total_request_count"),
         "total_number_of_downloads": masked("total_download_count"),
         "number_of_requesters": masked("requester_count"),
+    }
+
+
+def released_totals(released: ReleasedScope) -> Published:
+    """The same of what policy `strict` released. Regions are counted as they are told."""
+    labels = [label for label in released.by_region["label"].to_pylist() if label != OTHER_REGIONS]
+    size, requests, downloads = released.total
+    return {
+        "total_bytes_sent": size,
+        "number_of_unique_regions": len(labels),
+        "number_of_unique_countries": len({country_of(label) for label in labels} - {None}),
+        "total_number_of_requests": requests,
+        "total_number_of_downloads": downloads,
+        "number_of_requesters": released.people,
     }
 
 

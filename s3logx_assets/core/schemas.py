@@ -80,6 +80,24 @@ DAILY_USAGE = pa.schema(
     ]
 )
 
+# What a closed period of policy `strict` took of the usage. `since` is the last day of the period that took the row first, and
+# `fate` what became of it: `released`, `pooled` (in the archive alone) or `waiting` (for the next period).
+RELEASED_USAGE = pa.schema(
+    [
+        pa.field("log_date", pa.date32(), nullable=False),
+        pa.field("since", pa.date32(), nullable=False),
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("asset_path", pa.string(), nullable=False),
+        pa.field("event_date", pa.date32(), nullable=False),
+        pa.field("region", pa.string(), nullable=False),
+        pa.field("network_index", pa.int64()),
+        pa.field("request_count", pa.int64(), nullable=False),
+        pa.field("download_count", pa.int64(), nullable=False),
+        pa.field("bytes_sent", pa.int64(), nullable=False),
+        pa.field("fate", pa.string(), nullable=False),
+    ]
+)
+
 # The exact tables of one scope. `by_day` is `by_day_and_type` with all types together.
 BY_DAY = pa.schema([pa.field("event_date", pa.date32(), nullable=False), *_COUNTS])
 BY_DAY_AND_TYPE = pa.schema(

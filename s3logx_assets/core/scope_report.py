@@ -6,7 +6,7 @@ counts would tell what the counts hide. How a report looks does not belong here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Literal, NamedTuple
 
@@ -16,7 +16,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from s3logx_assets.core.privacy.compatible import published_count
-from s3logx_assets.core.public_tables import Published, published_totals
+from s3logx_assets.core.privacy.released import COUNTS, ReleasedScope, ends
+from s3logx_assets.core.privacy.trees import OTHER_REGIONS
+from s3logx_assets.core.public_tables import Published, published_totals, released_totals
 from s3logx_assets.core.regions import kind_of
 from s3logx_assets.core.summaries import ScopeTables, totals
 
@@ -78,7 +80,8 @@ class Listing:
 @dataclass(frozen=True)
 class ScopeReport:
     """All that the report says of a scope. `cumulative` has in each period what was sent up to its end. `places`, `clouds`
-    and `elsewhere` are regions where people are, data centres, and labels that are no place."""
+    and `elsewhere` are regions where people are, data centres, and labels that are no place. `strict`: under that policy, where `longer` has the share
+    of the requests that are told for periods longer than each unit only, and so in none of its charts."""
 
     scope: str
     totals: Published
@@ -91,6 +94,8 @@ class ScopeReport:
     elsewhere: Listing
     assets: Listing
     types: tuple[tuple[str, int], ...]
+    strict: bool = False
+    longer: Mapping[Unit, float] = field(default_factory=dict)
 
 
 def scope_report(scope: str, tables: ScopeTables, policy: Policy, days: int, weeks: int, listed: int) -> ScopeReport:
@@ -118,6 +123,64 @@ def scope_report(scope: str, tables: ScopeTables, policy: Policy, days: int, wee
         assets=_listing(tables.by_asset, "asset_path", policy, listed),
         types=_types(tables.by_day_and_type),
     )
+
+
+def released_report(
+    scope: str, released: ReleasedScope, until: date, days: int, weeks: int, listed: int
+) -> ScopeReport:
+    """The same of what policy `strict` released of periods up to `until`. A period shows what was told for it or for a part of it; cumulative figures have
+    what was told for a period from its end on."""
+    spans = list(map(ends, released.by_day["label"].to_pylist()))
+    spans = [(start, min(end, until)) for start, end in spans]
+    # Longer periods begin where the calendar's do, mostly long before the first request.
+    starts = [start for start, end in spans if start is not None and end - start < timedelta(7)]
+    first, last = min(starts or (end for _, end in spans)), max(end for _, end in spans)
+    closed = np.array([start is not None for start, _ in spans], bool)
+    starts_of = pa.array([start or end for start, end in spans], pa.date32())
+    lasts_of = pa.array([end for _, end in spans], pa.date32())
+    usual = usual_unit(first, last)
+    limits: dict[Unit, int] = {"day": days, "week": weeks, "month": 10**6}
+    nothing = Policy(0, 1)
+    requests = released.by_day["request_count"].to_numpy()
+    over_time: dict[Unit, Periods] = {}
+    longer: dict[Unit, float] = {}
+    for unit in UNITS:
+        inside = closed & (period_numbers(starts_of, unit) == period_numbers(lasts_of, unit))
+        over_time[unit] = periods(_by_end(released.by_day, lasts_of, inside, first, last), unit, nothing, limits[unit])
+        longer[unit] = float(1 - requests[inside].sum() / max(1, requests.sum()))
+    cumulative = _by_end(released.by_day, lasts_of, np.ones_like(closed), first, last)
+    kinds = pa.array(list(map(_kind_of, released.by_region["label"].to_pylist())), pa.string())
+
+    def regions(kind: str, most: int) -> Listing:
+        return _listing(released.by_region.filter(pc.equal(kinds, kind)), "label", nothing, most)
+
+    return ScopeReport(
+        scope=scope,
+        totals=released_totals(released),
+        first=first,
+        last=last,
+        over_time=over_time,
+        cumulative=periods(cumulative, usual, nothing, limits[usual], cumulative=True),
+        places=regions("place", 3 * listed),
+        clouds=regions("cloud", listed),
+        elsewhere=regions("elsewhere", listed),
+        assets=_listing(released.by_asset, "label", nothing, listed),
+        types=(),
+        strict=True,
+        longer=longer,
+    )
+
+
+def _kind_of(label: str) -> str:
+    return "elsewhere" if label == OTHER_REGIONS else kind_of(label)
+
+
+def _by_end(rows: pa.Table, lasts: pa.Array, chosen: NDArray[np.bool_], first: date, last: date) -> pa.Table:
+    """Some rows by label as a BY_DAY table from `first` to `last`, each by the last day of its label, `lasts`."""
+    table = pa.table({"event_date": lasts, **{name: rows[name] for name in COUNTS}}).filter(pa.array(chosen))
+    frame = {name: pa.array([0, 0], pa.int64()) for name in COUNTS}
+    ends_of_time = pa.table({"event_date": pa.array([first, last], pa.date32()), **frame})
+    return pa.concat_tables([table, ends_of_time]).sort_by("event_date")
 
 
 def usual_unit(first: date, last: date) -> Unit:

@@ -9,6 +9,7 @@ not belong here. Without it nothing can be turned back; with it everything can, 
 not anonymous. What is said of an address, and must not lie about in clear, is sealed with AES-256-GCM under a third key.
 """
 
+import hmac
 import secrets
 
 import numpy as np
@@ -43,6 +44,7 @@ class Sealer:
         self._cipher = Cipher(algorithms.AES(derive(master, b"s3logx/seal/v1", 16)), modes.ECB())  # noqa: S305 one block each: deterministic on purpose
         self._hmac = HMAC(derive(master, b"s3logx/index/v1", 32), hashes.SHA256())
         self.key_id = derive(master, b"s3logx/key-id/v1", 16).hex()
+        self._coins = derive(master, b"s3logx/round/v1", 32)
         self._lookups = AESGCM(derive(master, b"s3logx/lookups/v1", 32))
 
     def __repr__(self) -> str:
@@ -88,6 +90,11 @@ class Sealer:
             return self._lookups.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _index_bytes(index))
         except (InvalidTag, ValueError):  # ValueError: too short to have a nonce
             return None
+
+    def coin(self, name: str) -> float:
+        """A number from 0 to below 1, the same for the same name, that nobody without the key can foretell."""
+        digest = hmac.digest(self._coins, name.encode(), "sha256")
+        return int.from_bytes(digest[:6], "big") / (1 << 48)
 
     def _index_of_prefixes(self, addresses: AddressBlock) -> NDArray[np.int64]:
         """(n, 16) IPv6 addresses -> (n,) indexes of their /64, each worked out once."""

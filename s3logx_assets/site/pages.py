@@ -13,6 +13,7 @@ from markupsafe import Markup
 from s3logx_assets.adapters import world_outline
 from s3logx_assets.adapters.geolocation import Attribution
 from s3logx_assets.core.charts import HEIGHT, WIDTH, BarChart, bar_chart, bytes_text
+from s3logx_assets.core.privacy.released import Visible
 from s3logx_assets.core.public_tables import Published
 from s3logx_assets.core.scope_report import Listing, Period, Periods, ScopeReport, Usage, usual_unit
 from s3logx_assets.core.scopes import ARCHIVE, UNASSOCIATED, dataset_of
@@ -45,7 +46,8 @@ _MONTHS = [
 @dataclass(frozen=True)
 class Facts:
     """What all pages say alike. `cutoff` is the last event date that counts; `site_url` is empty where nobody knows it.
-    `attributions` are owed a line each; their links are empty or start with https://. `places` are longitude and latitude by region label."""
+    `attributions` are owed a line each; their links are empty or start with https://. `places` are longitude and latitude by region label. Under policy `strict`, `people` is how many are behind every figure, `period`
+    what a release is made after, and `visible` what is told in full detail; else they are empty."""
 
     title: str
     cutoff: date
@@ -56,6 +58,9 @@ class Facts:
     licence_url: str
     site_url: str
     places: Mapping[str, tuple[float, float]]
+    people: int = 0
+    period: str = ""
+    visible: Sequence[Visible] = ()
 
 
 class DatasetLine(NamedTuple):
@@ -95,7 +100,7 @@ class Site:
         self._env.filters |= {
             "size": bytes_text, "number": number, "day": day_text, "count": self._count, "period": period_text,
             "name": display_name, "href": href, "masked": self._masked, "cell": self._cell,
-            "size_cell": size_cell, "row": self._row,
+            "size_cell": size_cell, "row": self._row, "percent": percent,
         }  # fmt: skip
         self._env.globals |= {
             "facts": facts, "measures": _MEASURES, "archive_scope": ARCHIVE, "unassociated": UNASSOCIATED,
@@ -216,11 +221,17 @@ def sentence(report: ScopeReport) -> str:
     size = totals["total_bytes_sent"]
     assert isinstance(size, int), "bytes are never masked"
     countries = totals["number_of_unique_countries"]
+    requesters = totals["number_of_requesters"]
+    if report.strict:
+        who = f"at least {requesters:,} requesters" if requesters else "programs within the storage service"
+        many, downloads = f"{totals['total_number_of_requests']:,}", f"{totals['total_number_of_downloads']:,}"
+    else:
+        who = f"{_about(requesters)} requesters"
+        many, downloads = _about(totals["total_number_of_requests"]), _about(totals["total_number_of_downloads"])
     where = f" in {countries} {'country' if countries == 1 else 'countries'}" if countries else ""
     return (
-        f"From {day_text(report.first)} to {day_text(report.last)}, {_about(totals['number_of_requesters'])} requesters"
-        f"{where} were sent {bytes_text(size)} in {_about(totals['total_number_of_requests'])} requests, "
-        f"{_about(totals['total_number_of_downloads'])} of them downloads."
+        f"From {day_text(report.first)} to {day_text(report.last)}, {who}{where} were sent {bytes_text(size)} in {many} "
+        f"requests, {downloads} of them downloads."
     )
 
 
@@ -240,6 +251,11 @@ def size_cell(size: int, largest: int) -> Markup:
 def number(count: int) -> str:
     """12,345."""
     return f"{count:,}"
+
+
+def percent(share: float) -> str:
+    """12 %."""
+    return f"{100 * share:.0f} %"
 
 
 def day_text(day: date) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from s3logx_assets.adapters.release_store import LocalReleaseStore
-from s3logx_assets.assets.release import Before, release_of
+from s3logx_assets.assets.release import Before, compatible_release
 from s3logx_assets.assets.share import refuse_leaks
 from s3logx_assets.core.schemas import BY_ASSET, BY_DAY_AND_TYPE, BY_REGION, REGION_COORDINATES, REQUESTERS
 from s3logx_assets.core.scopes import ARCHIVE
@@ -45,7 +45,7 @@ def report(bench: Bench) -> Measured:
 
 
 def release(data: Path, out: Path) -> Step:
-    """`release_of`, the search for leaks, and the store."""
+    """`compatible_release`, the search for leaks, and the store."""
     scopes = _scopes(json.loads((data / "datasets.json").read_text()))
     names = [f"US/Region {number}" for number in range(3000)]
     random = np.random.default_rng(1)
@@ -55,7 +55,7 @@ def release(data: Path, out: Path) -> Step:
     rules = Rules(Settings.read(environment))
 
     def step() -> Callable[[], Outcome]:
-        made = release_of(scopes, coordinates, _FIRST + timedelta(_DAYS), [], rules, Before())
+        made = compatible_release(scopes, coordinates, _FIRST + timedelta(_DAYS), [], rules, Before())
         refuse_leaks(made.files, [bytes(range(32))])
         LocalReleaseStore(out / "public").publish(made.release_id, made.files)
         return lambda: _outcome(made.files)

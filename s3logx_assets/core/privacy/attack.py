@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from s3logx_assets.core.privacy.strict import DAY, FILE, MEASURES, POOL, REGION, TOTAL
 from s3logx_assets.core.privacy.trees import OTHER_FILES
-from s3logx_assets.core.scopes import ARCHIVE
+from s3logx_assets.core.scopes import ARCHIVE, scope_of
 
 POLICY_FILE = "privacy.json"
 PEOPLE = "people"
@@ -192,7 +192,7 @@ def figures_of_cells(cells: pa.Table) -> dict[str, Figures]:
     columns = ("dataset", "dimension", "label", "in_archive", *MEASURES, "byte_step")
     for dataset, dimension, label, in_archive, *row in zip(*(cells[name].to_pylist() for name in columns), strict=True):
         bounds = [row[0], row[1], max(0, row[2] - row[3] + 1), row[0], row[1], row[2] + row[3] - 1]
-        scopes = [dataset] if dataset != POOL else []
+        scopes = [scope_of(dataset)] if dataset != POOL else []
         if in_archive and dimension != FILE:
             scopes.append(ARCHIVE)
         for scope in scopes:

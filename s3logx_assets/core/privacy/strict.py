@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from s3logx_assets.core.grouping import Codes, Measure, coded, joint_key, run_starts, summed_runs
 from s3logx_assets.core.privacy.byte_steps import step_for, swing, told_bytes
-from s3logx_assets.core.privacy.trees import OTHER_REGIONS, Tree, day_tree, file_tree, narrowest_period, region_tree
+from s3logx_assets.core.privacy.trees import OTHER_REGIONS, ROOT, Tree, day_tree, file_tree, region_tree, week_label
 
 MEASURES = ("request_count", "download_count", "bytes_sent")
 # What may be told: each cell belongs to a dataset, and to one of its divisions or to its total. Those with `in_archive` are what
@@ -226,7 +226,7 @@ def _absorb(
     rows = np.flatnonzero(holder_of_cell[cell] == holder)
     others, place = np.unique(group[cell[rows]], return_inverse=True)
     requests = np.bincount(place, measures[0][rows])
-    requests[others == -1] = -1  # the root's own come first
+    requests[others == ROOT] = -1  # the root's own come first
     order = np.argsort(requests, kind="stable")
     rank = np.empty(order.size, np.int64)
     rank[order] = np.arange(order.size)
@@ -236,7 +236,7 @@ def _absorb(
         if safe(np.zeros(inside.size, np.int64), 1, person[inside], [each[inside] for each in measures], rule)[0]:
             break
         taken += 1 + taken // 4
-    group[cells[np.isin(group[cells], others[order[: taken + 1]])]] = -1
+    group[cells[np.isin(group[cells], others[order[: taken + 1]])]] = ROOT
 
 
 def _ready(dataset: Codes, person: Codes, measures: Sequence[Measure], rule: Rule) -> Mask:
@@ -329,25 +329,20 @@ def _divisions(rows: pa.Table, teller: _Teller, terms: _Terms) -> list[_Division
 
 
 def _by_day(rows: pa.Table, teller: _Teller, terms: _Terms) -> _Division:
-    """Of the groups that were put together, the label is the narrowest period that all of their days are in."""
+    """What was put together in the end is told for its week where it is all of one, else for all time up to the period's end: a
+    label between would tell when the first of its people came."""
     value, values = coded(rows[DIVISIONS[DAY]])
     days: list[date] = values.to_pylist()
-    group, _ = teller.groups(value, lambda codes: day_tree(_chosen(days, codes), terms.until), terms.rule)
-    together = group < 0
-    labels = list(map(str, days))
-    if together.any():
-        number = np.array([day.toordinal() for day in days], np.int64)[value[together]]
-        of = [(teller.dataset[together], len(teller.datasets)), (-1 - group[together], -int(group.min()))]
-        _, key = np.unique(joint_key(of), return_inverse=True)
-        first, last = (np.full(int(key.max()) + 1, start) for start in (date.max.toordinal(), 0))
-        np.minimum.at(first, key, number)
-        np.maximum.at(last, key, number)
-        ends = zip(map(date.fromordinal, first.tolist()), map(date.fromordinal, last.tolist()), strict=True)
-        periods, place = np.unique([narrowest_period(*each, terms.until) for each in ends], return_inverse=True)
-        group = group.copy()
-        group[together] = len(labels) + place[key]
-        labels += periods.tolist()
-    return _Division(DAY, np.ones(rows.num_rows, bool), group, labels)
+    group, tree = teller.groups(value, lambda codes: day_tree(_chosen(days, codes), terms.until), terms.rule)
+    label, labels = _labels(group, list(map(str, days)), tree)
+    week = np.array([day.toordinal() - day.weekday() for day in days], np.int64)[value]
+    for dataset in np.unique(teller.dataset[group == ROOT]).tolist():
+        last = (teller.dataset == dataset) & (group == ROOT)
+        if np.ptp(week[last]) == 0:
+            label[last] = len(labels)
+            labels.append(week_label(date.fromordinal(int(week[last][0]))))
+    distinct, place = np.unique(np.array(labels, object), return_inverse=True)
+    return _Division(DAY, np.ones(rows.num_rows, bool), place[label], distinct.tolist())
 
 
 def _by_region(rows: pa.Table, teller: _Teller, terms: _Terms) -> list[_Division]:

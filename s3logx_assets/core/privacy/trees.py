@@ -15,6 +15,8 @@ from datetime import date, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+# The group that is a tree's root, as `strict.divide` numbers groups.
+ROOT = -1
 OTHER_FILES = "(other files)"
 OTHER_REGIONS = "other"
 _THURSDAY = 3
@@ -36,11 +38,9 @@ def day_tree(days: Sequence[date], until: date) -> Tree:
     return _tree(days, _periods_of, f"../{until}")
 
 
-def narrowest_period(first: date, last: date, until: date) -> str:
-    """The label of the smallest of these groups that two days are in."""
-    both = zip(_periods_of(first), _periods_of(last), strict=True)
-    common = [one[1] for one, other in both if one == other]
-    return common[-1] if common else f"../{until}"
+def week_label(monday: date) -> str:
+    """The label of a week."""
+    return f"{monday}/{monday + timedelta(6)}"
 
 
 def _periods_of(day: date) -> list[tuple[Hashable, str]]:
@@ -51,7 +51,7 @@ def _periods_of(day: date) -> list[tuple[Hashable, str]]:
     return [
         (("year", year), _interval(_week_of(date(year, 1, 1)), _week_of(date(year, 12, 31)))),
         (("month", year, month), _interval(_week_of(date(year, month, 1)), _week_of(last))),
-        (monday, f"{monday}/{monday + timedelta(6)}"),
+        (monday, week_label(monday)),
     ]
 
 

@@ -1,0 +1,101 @@
+"""The closed periods of policy `strict`: what was taken of the usage, and what may be told of it, once and for all.
+
+    private/released_usage/period=YYYY-MM-DD/part-0.parquet   a period, by its last day
+
+The rows (schemas.RELEASED_USAGE) are all usage that the period took, told or still waiting; a section holds the cells that may be
+told, so that both commit in one step. A period is never written again. Without these files nobody could say any more what was
+told already, so they belong into the backup with the key. What a period takes and tells is `assets.periods`' business.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.ipc
+
+from s3logx_assets.adapters.table_store import TableStore
+from s3logx_assets.core.digests import table_digest, text_digest
+from s3logx_assets.core.errors import StoreError
+
+RELEASED_USAGE = "released_usage"
+PERIOD = "period"
+_CELLS = "cells"
+
+
+@dataclass(frozen=True)
+class Period:
+    """A closed period. `days`: the data version of each log date that it took rows of, or looked at; `people`: how many people
+    each scope has had up to its end, in steps; `left_out`: late requests that it could not tell from what
+    is called otherwise now. `digest` stands for what it told and for all periods before it."""
+
+    until: date
+    cells: pa.Table = field(repr=False)
+    days: Mapping[str, str] = field(repr=False)
+    people: Mapping[str, int] = field(repr=False)
+    rule: Mapping[str, float]
+    left_out: int
+    digest: str
+
+
+def digest_of(before: str, until: date, cells: pa.Table, people: Mapping[str, int], rule: Mapping[str, float]) -> str:
+    """What stands for a period after those that `before` stands for."""
+    return text_digest(
+        before, until.isoformat(), table_digest(cells), *(json.dumps(each, sort_keys=True) for each in (people, rule))
+    )
+
+
+def read_periods(store: TableStore) -> list[Period]:
+    """All closed periods, the oldest first. Raises StoreError where one is damaged, or missing between others."""
+    ends = store.partitions(RELEASED_USAGE, PERIOD)
+    periods = list(store.each(lambda until: _read(store, until), ends))
+    before = ""
+    for period in periods:
+        if digest_of(before, period.until, period.cells, period.people, period.rule) != period.digest:
+            raise StoreError(
+                f"{store.uri(RELEASED_USAGE, _place(period.until))} does not follow the period before it: one is missing or "
+                "damaged; bring private/released_usage back from the backup"
+            )
+        before = period.digest
+    return periods
+
+
+def rows_of(store: TableStore, until: date, columns: list[str] | None = None) -> pa.Table:
+    """RELEASED_USAGE of a period. Raises StoreError."""
+    return store.read(RELEASED_USAGE, _place(until), columns=columns)
+
+
+def write_period(store: TableStore, period: Period, rows: pa.Table) -> None:
+    """Closes a period for good. Raises StoreError."""
+    record = {
+        "data_version": table_digest(rows),
+        "days": dict(period.days),
+        "people": dict(period.people),
+        "rule": dict(period.rule),
+        "left_out": period.left_out,
+        "digest": period.digest,
+    }
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, period.cells.schema) as writer:
+        writer.write_table(period.cells)
+    store.write(RELEASED_USAGE, _place(period.until), rows, record, {_CELLS: sink.getvalue()})
+
+
+def _read(store: TableStore, until: str) -> Period:
+    place = f"{PERIOD}={until}"
+    record: dict[str, Any] | None = store.record(RELEASED_USAGE, place)
+    if record is None:
+        raise StoreError(f"{store.uri(RELEASED_USAGE, place)} is not there; bring it back from the backup")
+    try:
+        cells = pa.ipc.open_stream(store.section(RELEASED_USAGE, place, _CELLS)).read_all()
+    except pa.ArrowException:
+        raise StoreError(f"{store.uri(RELEASED_USAGE, place)} is damaged; bring it back from the backup") from None
+    names = ("days", "people", "rule", "left_out", "digest")
+    return Period(date.fromisoformat(until), cells, *(record[name] for name in names))
+
+
+def _place(until: date) -> str:
+    return f"{PERIOD}={until}"

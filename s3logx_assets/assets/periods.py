@@ -1,0 +1,249 @@
+"""The periods of policy `strict`: which are over, what each takes of the usage, and that what it tells withstands the attacker.
+
+A period closes when all of its days count as complete. It takes the requests of its days, late ones of days before, and what the
+period before it left waiting, and tells what may be told, once: later records go into later periods. What may be told is decided
+in `core.privacy.strict`; what is worked out from it, in `core.privacy.attack`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from s3logx_assets.adapters.closed_periods import Period, digest_of, read_periods, rows_of, write_period
+from s3logx_assets.adapters.scope_state import HeldUsage
+from s3logx_assets.core.errors import ReleaseError
+from s3logx_assets.core.grouping import coded
+from s3logx_assets.core.privacy import attack, late
+from s3logx_assets.core.privacy.strict import (
+    MEASURES,
+    POOL,
+    POOLED,
+    RELEASED,
+    WAITING,
+    Coin,
+    Rule,
+    Told,
+    stepped_count,
+    tell,
+)
+from s3logx_assets.core.schemas import RELEASED_USAGE
+from s3logx_assets.core.scopes import ARCHIVE, scope_of
+
+# How many weeks a dataset waits for enough people before its requests count in the archive alone.
+_PATIENCE = 52
+_EFFORT = 500
+_SHOWN = 3
+# A row before anything became of it.
+_TAKEN = RELEASED_USAGE.remove(RELEASED_USAGE.get_field_index("fate"))
+_LIMITS = ["dataset", "network_index", "fate"]
+
+
+def close_periods(usage: HeldUsage, rule: Rule, unit: str, coin: Coin, cutoff: date) -> list[Period]:
+    """All periods that are over at the end of `cutoff`, the oldest first; those that were not closed yet are closed for good.
+    `unit`: day, week or month. Raises StoreError, and ReleaseError where the attacker works something out."""
+    periods = read_periods(usage.store)
+    if not usage.days:
+        return periods
+    seen = _Seen(usage, periods)
+    for until in _ends(periods[-1].until if periods else None, date.fromisoformat(usage.days[0]), cutoff, unit):
+        periods.append(_close(usage, seen, periods, rule, coin, until))
+        usage.confirm()
+    return periods
+
+
+def period_end(day: date, unit: str) -> date:
+    """The last day of the period that a day is in."""
+    if unit == "week":
+        return day + timedelta(6 - day.weekday())
+    if unit == "month":
+        return (day.replace(day=28) + timedelta(4)).replace(day=1) - timedelta(1)
+    return day
+
+
+def _ends(last: date | None, first: date, cutoff: date, unit: str) -> Iterator[date]:
+    until = period_end(first if last is None else last + timedelta(1), unit)
+    while until <= cutoff:
+        yield until
+        until = period_end(until + timedelta(1), unit)
+
+
+class _Seen:
+    """What the closed periods took, and which event dates each log date has."""
+
+    def __init__(self, usage: HeldUsage, periods: Sequence[Period]) -> None:
+        self.versions: dict[str, str] = {}
+        for period in periods:
+            self.versions |= period.days
+        groups = usage.store.each(usage.present_groups, usage.days)
+        self.events = {
+            day: sorted({group[1] for _, group in found}) for day, found in zip(usage.days, groups, strict=True)
+        }
+        self.people = _people_of(usage, periods)
+        self.carried = _waiting(rows_of(usage.store, periods[-1].until)) if periods else _TAKEN.empty_table()
+
+
+def _close(usage: HeldUsage, seen: _Seen, periods: Sequence[Period], rule: Rule, coin: Coin, until: date) -> Period:
+    after = periods[-1].until if periods else None
+    taken, versions, left_out = _take(usage, seen, periods, after, until)
+    rows = pa.concat_tables([taken, seen.carried])
+    told = tell(rows, rule, until, coin, until - timedelta(weeks=_PATIENCE))
+    _withstand(rows, told, rule, until)
+    rows = rows.append_column("fate", told.fate).select(RELEASED_USAGE.names).cast(RELEASED_USAGE)
+    people = seen.people.add(rows, rule.people, periods[-1].people if periods else {})
+    terms = asdict(rule)
+    digest = digest_of(periods[-1].digest if periods else "", until, told.cells, people, terms)
+    period = Period(until, told.cells, versions, people, terms, left_out, digest)
+    write_period(usage.store, period, rows)
+    seen.versions |= versions
+    seen.carried = _waiting(rows)
+    return period
+
+
+def _take(
+    usage: HeldUsage, seen: _Seen, periods: Sequence[Period], after: date | None, until: date
+) -> tuple[pa.Table, dict[str, str], int]:
+    """The rows of a period, the data versions of the log dates they are from, and the late requests left out."""
+    first, last = (after + timedelta(1)).isoformat() if after else "", until.isoformat()
+    parts, versions, left_out = [], {}, 0
+    for day in usage.days:
+        version = usage.news.get(day) or usage.state.days[day]
+        has_news = any(first <= event <= last for event in seen.events[day])
+        is_late = any(event < first for event in seen.events[day]) and seen.versions.get(day) != version
+        if not has_news and not is_late:
+            continue
+        present = late.networks(usage.present(day))
+        events = present["event_date"]
+        in_time = pc.less_equal(events, pa.scalar(until))
+        if after is not None:
+            before = pc.less_equal(events, pa.scalar(after))
+            in_time = pc.and_(in_time, pc.invert(before))
+            if is_late:
+                came, unclear = late.late_rows(present.filter(before), _taken(usage, periods, day, after))
+                parts.append(_dated(came, day, until))
+                left_out += unclear
+        parts.append(_dated(present.filter(in_time), day, until))
+        versions[day] = version
+    return pa.concat_tables([_TAKEN.empty_table(), *parts]), versions, left_out
+
+
+def _taken(usage: HeldUsage, periods: Sequence[Period], day: str, after: date) -> pa.Table:
+    """What the periods took of a log date, each row once, as `late.networks` gives it."""
+    parts = []
+    for period in periods:
+        if day in period.days:
+            rows = rows_of(usage.store, period.until)
+            own = pc.and_(
+                pc.equal(rows["log_date"], pa.scalar(date.fromisoformat(day))),
+                pc.equal(rows["since"], pa.scalar(period.until)),
+            )
+            parts.append(rows.filter(own))
+    rows = pa.concat_tables([RELEASED_USAGE.empty_table(), *parts]).append_column(
+        "in_archive", pa.repeat(True, sum(part.num_rows for part in parts))
+    )
+    return late.networks(rows.filter(pc.less_equal(rows["event_date"], pa.scalar(after))))
+
+
+def _dated(rows: pa.Table, day: str, until: date) -> pa.Table:
+    """Rows of a log date that a period takes, in the schema _TAKEN."""
+    dates = {"log_date": date.fromisoformat(day), "since": until}
+    for name, value in dates.items():
+        rows = rows.append_column(name, pa.repeat(pa.scalar(value, pa.date32()), rows.num_rows))
+    return rows.select(_TAKEN.names).cast(_TAKEN)
+
+
+def _waiting(rows: pa.Table) -> pa.Table:
+    """The rows that the next period takes over."""
+    return rows.filter(pc.equal(rows["fate"], WAITING)).select(_TAKEN.names)
+
+
+class _People:
+    """Who was told of in each dataset, as pairs of dataset and network, each once."""
+
+    def __init__(self, pairs: pa.Table) -> None:
+        self.pairs = pairs
+
+    def add(self, rows: pa.Table, step: int, before: Mapping[str, int]) -> dict[str, int]:
+        """How many people each scope has after these rows too, in steps, never fewer than before."""
+        self.pairs = _distinct(pa.concat_tables([self.pairs, _told_pairs(rows)]))
+        counts = self.pairs["dataset"].combine_chunks().value_counts()
+        exact = dict(zip(*(counts.field(name).to_pylist() for name in ("values", "counts")), strict=True))
+        # A dataset of which only requests without an address are told has no people.
+        told = rows.filter(pc.equal(rows["fate"], RELEASED))["dataset"].unique().to_pylist()
+        scopes = {scope_of(name): exact.get(name, 0) for name in {*exact, *told} - {POOL}}
+        scopes[ARCHIVE] = len(self.pairs["network_index"].unique())
+        return {
+            scope: max(before.get(scope, 0), stepped_count(scopes.get(scope, 0), step))
+            for scope in sorted({*before, *scopes})
+        }
+
+
+def _people_of(usage: HeldUsage, periods: Sequence[Period]) -> _People:
+    pairs = _told_pairs(RELEASED_USAGE.empty_table())
+    for period in periods:
+        rows = rows_of(usage.store, period.until, _LIMITS)
+        pairs = _distinct(pa.concat_tables([pairs, _told_pairs(rows)]))
+    return _People(pairs)
+
+
+def _told_pairs(rows: pa.Table) -> pa.Table:
+    known = rows.filter(pc.and_(pc.not_equal(rows["fate"], WAITING), pc.is_valid(rows["network_index"])))
+    dataset = pc.if_else(pc.equal(known["fate"], POOLED), POOL, known["dataset"])
+    return _distinct(pa.table({"dataset": dataset, "network_index": known["network_index"]}))
+
+
+def _distinct(pairs: pa.Table) -> pa.Table:
+    return pairs.group_by(["dataset", "network_index"], use_threads=False).aggregate([])
+
+
+def _withstand(rows: pa.Table, told: Told, rule: Rule, until: date) -> None:
+    """Raises ReleaseError where the attacker, who is given every figure of the period alone and the sizes of all files, tells
+    something of fewer people than the rule's."""
+    known = rows.filter(pc.not_equal(told.fate, WAITING))
+    fate = told.fate.filter(pc.not_equal(told.fate, WAITING))
+    scope = _scopes(pc.if_else(pc.equal(fate, POOLED), POOL, known["dataset"]))
+    network = known["network_index"].combine_chunks().dictionary_encode().indices
+    truth = attack.Truth(
+        scope,
+        _objects(known["asset_path"]),
+        {name: _objects(told.groups[name]) for name in told.groups.column_names},
+        np.asarray(pc.fill_null(network, -1).to_numpy(False), np.int64),
+        np.stack([known[name].to_numpy() for name in MEASURES]),
+    )
+    inferences = attack.infer(attack.figures_of_cells(told.cells), _sizes(known, scope), rule.people, _EFFORT)
+    found = []
+    for finding in attack.judge(inferences, truth.of, rule.people):
+        found.append(str(finding))
+        if len(found) > _SHOWN:
+            break
+    if found:
+        raise ReleaseError(
+            f"the period up to {until} is not closed: an attacker could tell {'; '.join(found[:_SHOWN])}"
+            f"{' and more' if len(found) > _SHOWN else ''}. This is a fault of this program; please report it"
+        )
+
+
+def _scopes(dataset: pa.ChunkedArray) -> np.typing.NDArray[np.object_]:
+    code, names = coded(dataset)
+    scopes = [scope_of(name) if name != POOL else POOL for name in names.to_pylist()]
+    return np.array([*scopes, ""], object)[code]
+
+
+def _objects(column: pa.ChunkedArray | pa.Array) -> np.typing.NDArray[np.object_]:
+    return np.asarray(column.cast(pa.string()).to_numpy(zero_copy_only=False), object)
+
+
+def _sizes(rows: pa.Table, scope: np.typing.NDArray[np.object_]) -> dict[str, dict[str, int]]:
+    """The sizes of files by scope, as far as requests tell them."""
+    each = pc.divide(pc.add(rows["bytes_sent"], pc.subtract(rows["request_count"], 1)), rows["request_count"])
+    table = pa.table({"scope": pa.array(scope, pa.string()), "path": rows["asset_path"], "size": each})
+    found: dict[str, dict[str, int]] = {}
+    largest = table.group_by(["scope", "path"], use_threads=False).aggregate([("size", "max")])
+    for name, path, size in zip(
+        *(largest[column].to_pylist() for column in ("scope", "path", "size_max")), strict=True
+    ):
+        found.setdefault(name, {})[path] = size
+    return found

@@ -1,16 +1,21 @@
 """Random archives for tests of the release policies: who read which file of which dataset, period after period, and the sizes
 of the files. Small, and unequal in every way: a few people, files and regions make most of it."""
 
+import json
 import random
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from s3logx_assets.core.privacy.attack import Truth
-from s3logx_assets.core.privacy.strict import MEASURES, POOL, POOLED, WAITING, Told
+from s3logx_assets.core import public_tables
+from s3logx_assets.core.privacy.attack import POLICY_FILE, Truth
+from s3logx_assets.core.privacy.released import released_scopes
+from s3logx_assets.core.privacy.strict import MEASURES, POOL, POOLED, WAITING, Rule, Told, stepped_count, tell
+from s3logx_assets.core.scopes import ARCHIVE
 
 MONDAY = date(2025, 3, 3)
 _REGIONS = ["US/California", "US/Texas", "US", "DE/Berlin", "DE/Bavaria", "JP/Tokyo", "AWS/us-east-1", "AWS/us-west-2"]
@@ -74,36 +79,84 @@ class Crowd:
         )
 
 
-def truth_of(usage: pa.Table, told: Told) -> Truth:
-    """What is known of the rows that were told."""
-    fate = told.fate.to_numpy(zero_copy_only=False)
-    rows = usage.filter(pa.array(fate != WAITING))
-    scope = rows["dataset"].to_numpy(zero_copy_only=False)
-    scope[fate[fate != WAITING] == POOLED] = POOL
+@dataclass(frozen=True)
+class Closed:
+    """A period: all rows it looked at, and what it told."""
+
+    usage: pa.Table
+    told: Told
+
+
+def history(crowd: Crowd, count: int, rule: Rule) -> list[Closed]:
+    """The first weeks of an archive, one after the other; what waits is handed on."""
+    found: list[Closed] = []
+    for number in range(count):
+        until = MONDAY + timedelta(7 * number + 6)
+        usage = crowd.period(number)
+        if found:
+            last = found[-1]
+            usage = pa.concat_tables([usage, last.usage.filter(pc.equal(last.told.fate, WAITING))])
+        found.append(Closed(usage, tell(usage, rule, until, _coin, until - timedelta(weeks=8))))
+    return found
+
+
+def truth_of(periods: Sequence[Closed]) -> Truth:
+    """What is behind the figures that some periods told."""
+    parts = []
+    for period in periods:
+        told = period.usage.filter(pc.not_equal(period.told.fate, WAITING))
+        fate = period.told.fate.filter(pc.not_equal(period.told.fate, WAITING))
+        scope = pc.if_else(pc.equal(fate, POOLED), POOL, told["dataset"])
+        texts = {name: period.told.groups[name].cast(pa.string()) for name in period.told.groups.column_names}
+        parts.append(
+            pa.table(
+                {
+                    "scope": scope,
+                    **{f"of_{name}": column for name, column in texts.items()},
+                    **{name: told[name] for name in told.column_names},
+                }
+            )
+        )
+    rows = pa.concat_tables(parts)
     codes = rows["network_index"].combine_chunks().dictionary_encode().indices
+
+    def objects(name: str) -> np.typing.NDArray[np.object_]:
+        return np.asarray(rows[name].to_numpy(zero_copy_only=False), object)
+
     return Truth(
-        scope,
-        rows["asset_path"].to_numpy(zero_copy_only=False),
-        {name: told.groups[name].to_numpy(zero_copy_only=False) for name in told.groups.column_names},
+        objects("scope"),
+        objects("asset_path"),
+        {name.removeprefix("of_"): objects(name) for name in rows.column_names if name.startswith("of_")},
         codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64),
-        np.stack([rows[name].to_numpy() for name in MEASURES]) if rows.num_rows else np.zeros((3, 0), np.int64),
+        np.stack([rows[name].to_numpy() for name in MEASURES]),
     )
 
 
-def keyed_coin(name: str) -> float:
+def published(periods: Sequence[Closed], rule: Rule) -> dict[str, bytes] | None:
+    """The tables of the release after some periods, None where there is nothing to tell."""
+    people: dict[str, set[int]] = {}
+    for period in periods:
+        columns = (period.usage["dataset"], period.usage["network_index"], period.told.fate)
+        for dataset, person, fate in zip(*(column.to_pylist() for column in columns), strict=True):
+            for scope in [] if fate == WAITING else [ARCHIVE] if fate == POOLED else [ARCHIVE, dataset]:
+                people.setdefault(scope, set()).update([person] if person is not None else [])
+    counts = {scope: stepped_count(len(each), rule.people) for scope, each in people.items()}
+    scopes = released_scopes([period.told.cells for period in periods], counts)
+    if not scopes:
+        return None
+    totals = {scope: public_tables.released_totals(each) for scope, each in scopes.items()}
+    files = {
+        POLICY_FILE: json.dumps({"policy": "strict", "people": rule.people}).encode(),
+        "archive_totals.json": public_tables.archive_totals_json(totals.pop(ARCHIVE)),
+        "totals.json": public_tables.totals_json(totals),
+    }
+    for scope, each in scopes.items():
+        files[f"summaries/{scope}/by_day.tsv"] = public_tables.by_day(each.by_day, 0, 1).tsv()
+        files[f"summaries/{scope}/by_asset.tsv"] = public_tables.by_asset(each.by_asset, 0, 1).tsv()
+        files[f"summaries/{scope}/by_region.tsv"] = public_tables.by_region(each.by_region, 0, 1).tsv()
+    return files
+
+
+def _coin(name: str) -> float:
     """The same number for the same name."""
     return random.Random(name).random()
-
-
-def waiting(usage: pa.Table, told: Told) -> pa.Table:
-    """The rows that wait for the next period."""
-    return usage.filter(pa.compute.equal(told.fate, WAITING))
-
-
-def periods() -> Iterator[tuple[int, date, date]]:
-    """The number of each week, its last day, and the day before which what waits is put together."""
-    number = 0
-    while True:
-        until = MONDAY + timedelta(7 * number + 6)
-        yield number, until, until - timedelta(7 * 8)
-        number += 1

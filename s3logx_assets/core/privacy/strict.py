@@ -45,6 +45,8 @@ TOTAL, DAY, FILE, REGION = "total", "day", "asset", "region"
 DIVISIONS = {DAY: "event_date", FILE: "asset_path", REGION: "region"}
 # The dataset of what has waited too long, and of regions that only datasets together can tell; no dataset has an empty name.
 POOL = ""
+# The share of its requests without a country beyond which a dataset leaves its regions to the archive.
+_LOST = 0.6
 RELEASED, WAITING, POOLED = "released", "waiting", "pooled"
 NOBODY = -1
 
@@ -346,7 +348,7 @@ def _by_day(rows: pa.Table, teller: _Teller, terms: _Terms) -> _Division:
 
 
 def _by_region(rows: pa.Table, teller: _Teller, terms: _Terms) -> list[_Division]:
-    """Datasets of which most requests would not be told by region are told without regions, and divided all together for the
+    """Datasets of which nearly all requests would be told of no country are told without regions, and divided all together for the
     archive: alone they have too few people in each region, together they do not."""
     value, values = coded(rows[DIVISIONS[REGION]])
     texts = values.to_pylist()
@@ -356,8 +358,8 @@ def _by_region(rows: pa.Table, teller: _Teller, terms: _Terms) -> list[_Division
 
     group, tree = teller.groups(value, tree_of, terms.rule)
     requests = teller.measures[0]
-    merged = np.bincount(teller.dataset, np.where(group < 0, requests, 0), len(teller.datasets))
-    together = merged * 2 > np.bincount(teller.dataset, requests, len(teller.datasets))
+    nowhere = np.bincount(teller.dataset, np.where(group == ROOT, requests, 0), len(teller.datasets))
+    together = nowhere > _LOST * np.bincount(teller.dataset, requests, len(teller.datasets))
     together[teller.pool] = True
     pooled = together[teller.dataset]
     alone, hidden = ~pooled, pooled & (teller.dataset != teller.pool)
@@ -395,8 +397,9 @@ def _by_member(divisions: list[_Division]) -> dict[str, list[_Division]]:
 
 def _membership(rows: int, divisions: list[_Division]) -> pa.Array:
     """The label of each row, null where it is in none of the divisions."""
-    code, labels = np.full(rows, -1, np.int64), list[str]()
+    labels = sorted({label for division in divisions for label in division.labels})
+    number = {label: code for code, label in enumerate(labels)}
+    code = np.full(rows, -1, np.int64)
     for division in divisions:
-        code[division.rows] = division.label + len(labels)
-        labels += division.labels
+        code[division.rows] = np.array([number[label] for label in division.labels], np.int64)[division.label]
     return pa.DictionaryArray.from_arrays(pa.array(code, mask=code < 0), pa.array(labels, pa.string()))

@@ -1,0 +1,146 @@
+"""Policy `strict` against the attacker, on random archives of which the truth is known.
+
+The attacker gets more than any reader: what each period told alone, with the steps of bytes; and all releases, each the sum of
+all periods up to it, with what came between any two that follow one another. Nothing may be found about fewer than ten people.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+
+from s3logx_assets.core.privacy import strict
+from s3logx_assets.core.privacy.attack import attack, changed, figures_of_cells, infer, judge, read_release
+from s3logx_assets.core.privacy.strict import DAY, FILE, MEASURES, REGION, RELEASED, TOTAL, Rule
+from s3logx_assets.core.scopes import ARCHIVE
+from s3logx_tests.crowds import Closed, Crowd, history, published, truth_of
+
+RULE = Rule()
+_EFFORT = 5_000
+# In the order in which they are run: those of `make test`, and the rest.
+QUICK, ALL = 60, 1000
+
+
+def found_in_periods(crowd: Crowd, periods: list[Closed]) -> list[str]:
+    """What is found in each period alone."""
+    found = []
+    for period in periods:
+        inferences = infer(figures_of_cells(period.told.cells), crowd.sizes, RULE.people, _EFFORT)
+        found += list(map(str, judge(inferences, truth_of([period]).of, RULE.people)))
+    return found
+
+
+def found_in_releases(crowd: Crowd, periods: list[Closed]) -> list[str]:
+    """What is found in the releases after each period, and between them."""
+    files = [published(periods[: number + 1], RULE) for number in range(len(periods))]
+    first = next((number for number, each in enumerate(files) if each is not None), len(files))
+    releases = [read_release(each) for each in files[first:] if each is not None]
+    found = [scope for one, other in pairwise(releases) for scope in changed(one, other)]
+    whole = [truth_of(periods[: first + place + 1]) for place in range(len(releases))]
+    news = [truth_of(periods[first + place : first + place + 1]) for place in range(len(releases))]
+    for place, inference in attack(releases, crowd.sizes, RULE.people, _EFFORT):
+        truth = (
+            news[place] if inference.how.startswith("two releases") and inference.measure != "people" else whole[place]
+        )
+        found += list(map(str, judge(iter([inference]), truth.of, RULE.people)))
+    return found
+
+
+@pytest.mark.parametrize("block", range(6))
+def test_nothing_is_found_in_random_archives(block: int) -> None:
+    for seed in range(block * QUICK // 6, (block + 1) * QUICK // 6):
+        crowd = Crowd.of(seed)
+        periods = history(crowd, 3, RULE)
+        assert found_in_periods(crowd, periods) == [], seed
+        assert found_in_releases(crowd, periods) == [], seed
+
+
+def _no_steps(less: int, more: int) -> int:
+    return 1
+
+
+def _nothing_taken(*parts: object) -> None:
+    """What is left in the end stays alone."""
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "how"),
+    [
+        ("step_for", _no_steps, "sizes"),
+        ("_absorb", _nothing_taken, "a figure"),
+        ("safe", lambda group, groups, person, measures, rule: np.ones(groups, bool), "a figure"),
+    ],
+)
+def test_a_broken_policy_is_found_out(name: str, broken: object, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attacker who finds nothing in a policy without its protections would prove nothing about one that has them."""
+    monkeypatch.setattr(strict, name, broken)
+    crowds = [Crowd.of(seed) for seed in range(20)]
+    found = [text for crowd in crowds for text in found_in_periods(crowd, history(crowd, 3, RULE))]
+    assert [text for text in found if text.endswith(f"from {how}")]
+
+
+@pytest.mark.privacy
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("block", range(20))
+def test_nothing_is_found_in_a_thousand_random_archives(block: int) -> None:
+    for seed in range(ALL + block * ALL // 20, ALL + (block + 1) * ALL // 20):
+        crowd = Crowd.of(seed)
+        periods = history(crowd, 3, RULE)
+        assert found_in_periods(crowd, periods) == [], seed
+        assert found_in_releases(crowd, periods) == [], seed
+
+
+@pytest.mark.privacy
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(10_000, 10_040))
+def test_nothing_is_found_in_histories_of_twenty_releases(seed: int) -> None:
+    crowd = Crowd.of(seed)
+    periods = history(crowd, 20, RULE)
+    assert found_in_periods(crowd, periods) == []
+    assert found_in_releases(crowd, periods) == []
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_division_is_a_partition_into_groups_of_people(seed: int) -> None:
+    """Counted anew, one group at a time and without the engine's own steps."""
+    for period in history(Crowd.of(seed), 2, RULE):
+        fate = np.array(period.told.fate.to_pylist())
+        rows = period.usage.filter(period.usage["dataset"].is_valid()).to_pandas()[fate != "waiting"].reset_index()
+        groups = period.told.groups.to_pandas()
+        cells = period.told.cells.to_pandas()
+        told = rows[(fate[fate != "waiting"] == RELEASED)]
+        for dataset, own in told.groupby("dataset"):
+            for dimension in (DAY, FILE, REGION):
+                shown = cells[(cells.dataset == dataset) & (cells.dimension == dimension)].set_index("label")
+                labels = groups.loc[own.index, dimension].astype(str)
+                assert set(labels) == set(shown.index)
+                for label, group in own.groupby(labels):
+                    for measure in MEASURES[:2]:
+                        people = group[group[measure] > 0].groupby("network_index")[measure].sum().sort_values()
+                        assert shown.loc[label, measure] == group[measure].sum()
+                        if len(people):
+                            assert len(people) >= RULE.people
+                            assert people.iloc[-1] <= RULE.largest * people.sum()
+                            assert people.iloc[-(RULE.people - 1) :].sum() <= RULE.coalition * people.sum() + 1e-9
+                    assert (
+                        abs(shown.loc[label, "bytes_sent"] - group["bytes_sent"].sum()) < shown.loc[label, "byte_step"]
+                    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_archive_is_what_its_datasets_tell(seed: int) -> None:
+    for period in history(Crowd.of(seed), 2, RULE):
+        cells, told = period.told.cells, period.told.fate
+        for measure in MEASURES[:2]:
+            exact = pc.sum(period.usage[measure].filter(pc.not_equal(told, "waiting"))).as_py() or 0
+            for dimension in (TOTAL, DAY, REGION):
+                of = cells.filter(pc.and_(pc.equal(cells["dimension"], dimension), cells["in_archive"]))
+                assert (pc.sum(of[measure]).as_py() or 0) == exact
+        assert (ARCHIVE in figures_of_cells(cells)) == (cells.num_rows > 0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_same_usage_tells_the_same(seed: int) -> None:
+    one, other = (history(Crowd.of(seed), 2, RULE) for _ in range(2))
+    assert [each.told.cells for each in one] == [each.told.cells for each in other]

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s3logx_assets.adapters import key_store
+from s3logx_assets.adapters.closed_periods import RELEASED_USAGE, read_periods, rows_of, write_period
 from s3logx_assets.adapters.epochs import exchange, next_epoch
 from s3logx_assets.adapters.files import Files
 from s3logx_assets.adapters.local_files import LocalFiles, make_folder, sync_folder
@@ -33,7 +34,14 @@ from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
 from s3logx_assets.core.addresses import pack, unpack
 from s3logx_assets.core.digests import table_digest
 from s3logx_assets.core.errors import MasterKeyError, SettingsError, StoreError
-from s3logx_assets.core.rekeying import rekeyed_indexes, rekeyed_logs, rekeyed_regions, rekeyed_usage
+from s3logx_assets.core.rekeying import (
+    network_exchange,
+    rekeyed_indexes,
+    rekeyed_logs,
+    rekeyed_periods,
+    rekeyed_regions,
+    rekeyed_usage,
+)
 from s3logx_assets.core.schemas import DAILY_TABLES
 from s3logx_assets.core.sealing import Sealer
 from s3logx_assets.resources import private_files
@@ -166,7 +174,25 @@ def _make_epoch(store: TableStore, old: Sealer, new: Sealer) -> None:
             if number % 100 == 0 or number == len(days):
                 print(f"{number} of {len(days)} dates", file=sys.stderr)
         os.fsync(progress.fileno())
+    _rekey_periods(store, following, old, new)
     sync_folder(following.root)
+
+
+def _rekey_periods(store: TableStore, following: TableStore, old: Sealer, new: Sealer) -> None:
+    """Makes the closed periods of the releases under the new key: what they told stays as it was, to the byte."""
+    _remove(following.root / RELEASED_USAGE)
+    periods = read_periods(store)
+    if not periods:
+        return
+    parts = []
+    for day in store.partitions("ip_indexes", LOG_DATE):
+        found = store.read_whole("ip_indexes", partition(day), columns=["network_index", "sealed_ip"])
+        if found is not None:
+            parts.append(network_exchange(found[0], old, new))
+    exchange = pa.concat_tables([pa.table({"old": pa.array([], pa.int64()), "new": pa.array([], pa.int64())}), *parts])
+    exchange = exchange.group_by("old").aggregate([("new", "min")]).rename_columns(["old", "new"])
+    for period in periods:
+        write_period(following, period, rekeyed_periods(rows_of(store, period.until), exchange, new))
 
 
 def _progress(folder: Path) -> dict[str, Any]:

@@ -151,7 +151,8 @@ def _release(
         pages[f"{folder}index.html"] = site.dataset(report, data)
         lines.append(DatasetLine(scope, report.totals))
     whole = show(ARCHIVE, scopes[ARCHIVE])
-    archive, tables[ARCHIVE] = whole.report, whole.tables
+    archive = whole.report
+    tables = {scope: tables.get(scope, whole.tables) for scope in scopes}
     datasets = {line.scope: line.totals for line in lines}
     shared = {f"summaries/{ARCHIVE}/{name}": content for name, content in tables[ARCHIVE].items()}
     shared["totals.json"] = public_tables.totals_json(datasets)

@@ -60,6 +60,26 @@ def rekeyed_usage(usage: pa.Table, exchange: pa.Table) -> pa.Table:
     return table.take(pa.array(order))
 
 
+def network_exchange(indexes: pa.Table, old: Sealer, new: Sealer) -> pa.Table:
+    """What becomes of each network in IP_INDEXES rows, each once: `old` and `new` (int64)."""
+    _, first = np.unique(indexes["network_index"].to_numpy(), return_index=True)
+    some = indexes.take(pa.array(first))
+    _, networks = new.unpack_index(_resealed(some["sealed_ip"], old, new))
+    return pa.table({"old": some["network_index"].combine_chunks(), "new": pa.array(networks)})
+
+
+def rekeyed_periods(rows: pa.Table, exchange: pa.Table, new: Sealer) -> pa.Table:
+    """RELEASED_USAGE under the new key. `exchange` is as `network_exchange` gives it, each network once; one that it lacks,
+    since its dates are gone, gets a pseudonym of its own."""
+    networks = rows["network_index"].combine_chunks()
+    found = (
+        exchange["new"].combine_chunks().take(pc.index_in(networks, exchange["old"].combine_chunks(), skip_nulls=True))
+    )
+    for stranger in networks.filter(pc.and_(networks.is_valid(), found.is_null())).unique().to_pylist():
+        found = pc.if_else(pc.fill_null(pc.equal(networks, stranger), False), new.stand_in(stranger), found)
+    return rows.set_column(rows.schema.get_field_index("network_index"), "network_index", found)
+
+
 def _resealed(sealed: pa.Array | pa.ChunkedArray, old: Sealer, new: Sealer) -> AddressBlock:
     return new.seal(old.unseal(from_column(sealed)))
 

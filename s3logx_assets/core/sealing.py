@@ -96,6 +96,11 @@ class Sealer:
         digest = hmac.digest(self._coins, name.encode(), "sha256")
         return int.from_bytes(digest[:6], "big") / (1 << 48)
 
+    def stand_in(self, index: int) -> int:
+        """A pseudonym for what had this index under another key, of which the address is not known any more."""
+        digest = hmac.digest(self._coins, b"stand-in" + _index_bytes(index), "sha256")
+        return int.from_bytes(digest[:8], "big", signed=True)
+
     def _index_of_prefixes(self, addresses: AddressBlock) -> NDArray[np.int64]:
         """(n, 16) IPv6 addresses -> (n,) indexes of their /64, each worked out once."""
         words = np.ascontiguousarray(addresses).view(np.uint64)

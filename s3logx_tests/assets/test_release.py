@@ -48,6 +48,7 @@ def test_the_release_holds_what_the_formats_say(released: Platform) -> None:
         "totals.json",
         "archive_totals.json",
         "region_coordinates.tsv",
+        "privacy.json",
         *(f"summaries/archive/{name}" for name in TABLES),
         *(f"summaries/{scope}/{name}" for scope in ("ds1", "ds2", "%61rchive") for name in OF_DATASETS),
     }

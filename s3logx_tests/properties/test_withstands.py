@@ -40,9 +40,7 @@ def found_in_releases(crowd: Crowd, periods: list[Closed]) -> list[str]:
     whole = [truth_of(periods[: first + place + 1]) for place in range(len(releases))]
     news = [truth_of(periods[first + place : first + place + 1]) for place in range(len(releases))]
     for place, inference in attack(releases, crowd.sizes, RULE.people, _EFFORT):
-        truth = (
-            news[place] if inference.how.startswith("two releases") and inference.measure != "people" else whole[place]
-        )
+        truth = news[place] if inference.how.startswith("two releases") else whole[place]
         found += list(map(str, judge(iter([inference]), truth.of, RULE.people)))
     return found
 

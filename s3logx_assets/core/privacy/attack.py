@@ -41,6 +41,7 @@ _SHOWN = ("number_of_requests", "number_of_downloads", "bytes_sent")
 _TOTALS = ("total_number_of_requests", "total_number_of_downloads", "total_bytes_sent")
 # More bytes than any single figure tells; sums of many such still fit.
 _UNKNOWN = 2**48
+_ANYBODY = 0, _UNKNOWN
 # How wide an interval must be for a cell with few people, as a share of the true value.
 NARROW = 0.1
 
@@ -153,7 +154,8 @@ def figures_of(release: Release) -> dict[str, Figures]:
 
 
 def came_between(before: Release, after: Release) -> dict[str, Figures]:
-    """What came to each scope from one release to the next; scopes to which nothing came are left out."""
+    """What came to each scope from one release to the next; scopes to which nothing came are left out. Who came to a scope may have
+    been in the archive before, so numbers of people say nothing of where they came from."""
     came = {}
     for scope, tables in after.tables.items():
         old = before.tables.get(scope, {})
@@ -161,10 +163,8 @@ def came_between(before: Release, after: Release) -> dict[str, Figures]:
             after.policy, {"": before.totals[scope]} if scope in before.totals else {}, {"": after.totals[scope]}
         )
         news = {name: _difference(after.policy, old.get(name, {}), rows) for name, rows in tables.items()}
-        low, high = _people(after.policy, after.people[scope])
-        old_low, old_high = _people(before.policy, before.people[scope]) if scope in before.people else (0, 0)
         if total.labels or any(table.labels for table in news.values()):
-            came[scope] = Figures(total, news, (max(0, low - old_high), high - old_low))
+            came[scope] = Figures(total, news, _ANYBODY)
     return came
 
 
@@ -207,7 +207,7 @@ def figures_of_cells(cells: pa.Table) -> dict[str, Figures]:
         scope: Figures(
             table(tables[TOTAL]),
             {name: table(rows) for name, rows in tables.items() if name != TOTAL},
-            (0, _UNKNOWN),
+            _ANYBODY,
         )
         for scope, tables in found.items()
     }

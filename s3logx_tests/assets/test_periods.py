@@ -1,0 +1,198 @@
+"""Policy `strict` in the graph: what closes when, what is told once, and what is refused."""
+
+import json
+import shutil
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from s3logx_assets.adapters.closed_periods import RELEASED_USAGE, read_periods, rows_of
+from s3logx_assets.adapters.release_store import LocalReleaseStore
+from s3logx_assets.core.addresses import AddressBlock
+from s3logx_assets.core.errors import StoreError
+from s3logx_assets.core.privacy.attack import read_release
+from s3logx_tests.platform import EvenOddGeolocator, Platform, failure_text, line
+
+# The first log date, 2025-03-01, is a Saturday: the first period ends the day after, the next ones on the 9th and the 16th.
+SUNDAYS = ("2025-03-02", "2025-03-09", "2025-03-16")
+
+
+def day_of(platform: Platform, day: int, *more: str, hosts: range = range(1, 41), dataset: str = "ds") -> None:
+    """A log file of a day on which each of these hosts reads a file of a dataset."""
+    date = f"2025-03-{day:02}"
+    lines = [line(f"{dataset}/sub-{host % 2}/a.nwb", date, host, sent=1000, host=host) for host in hosts]
+    platform.log(f"{date}-05-00-00-{dataset.upper()}{hosts.start}", *lines, *more)
+
+
+def published(platform: Platform, last: int) -> dict[str, bytes]:
+    """The files of the release after all dates up to `last`."""
+    assert platform.daily("2025-03-01", f"2025-03-{last:02}").success
+    assert platform.update_scopes().success
+    assert platform.publish().success
+    folder = platform.latest
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def days(files: dict[str, bytes], scope: str = "ds") -> dict[str, int | None]:
+    return {label: row[0] for label, row in read_release(files).tables[scope]["day"].items()}
+
+
+@pytest.fixture
+def strict(platform: Platform) -> Platform:
+    """A platform of eleven dates; with two days of lag those up to the 9th are complete."""
+    platform.environment["S3LOGX_POLICY"] = "strict"
+    for day in range(1, 12):
+        day_of(platform, day)
+    return platform
+
+
+def test_whole_weeks_are_told_and_no_more(strict: Platform) -> None:
+    files = published(strict, 11)
+    assert days(files) == {f"2025-03-{day:02}": 40 for day in range(1, 10)}
+    policy = json.loads(files["privacy.json"])
+    assert (policy["policy"], policy["people"], policy["largest"], policy["coalition"]) == ("strict", 10, 0.5, 0.9)
+    assert [each["until"] for each in policy["periods"]] == list(SUNDAYS[:2])
+    assert files["summaries/ds/requester_count.tsv"] == b"40"
+    assert not [name for name in files if "by_asset_type" in name]
+    assert b"at least 40 requesters" in files["index.html"]
+    assert sorted(path.name for path in (strict.store.root / RELEASED_USAGE).iterdir()) == [
+        f"period={sunday}" for sunday in SUNDAYS[:2]
+    ]
+
+
+def test_nothing_is_told_before_a_week_is_over(strict: Platform) -> None:
+    assert strict.daily("2025-03-01", "2025-03-03").success
+    assert strict.update_scopes().success
+    assert "no week is over yet: 2025-03-01 is the last date" in failure_text(strict.publish())
+
+
+def test_other_periods(strict: Platform) -> None:
+    strict.environment["S3LOGX_RELEASE_PERIOD"] = "day"
+    assert days(published(strict, 4)) == {"2025-03-01": 40, "2025-03-02": 40}
+    strict.environment["S3LOGX_RELEASE_PERIOD"] = "month"
+    assert strict.publish().success
+    assert [str(period.until) for period in read_periods(strict.store)] == ["2025-03-01", "2025-03-02"]
+
+
+def test_the_same_state_is_the_same_release(strict: Platform) -> None:
+    before = published(strict, 11)
+    name = strict.latest.resolve().name
+    assert published(strict, 11) == before
+    assert strict.latest.resolve().name == name
+
+
+def test_a_late_file_changes_nothing_that_was_told_and_counts_in_the_next_week(strict: Platform) -> None:
+    """One more person on a day that was told: the next release, with nothing else new, would have been that person's."""
+    before = published(strict, 11)
+    day_of(strict, 4, hosts=range(100, 101))
+    assert published(strict, 11) == before
+    for day in range(12, 19):
+        day_of(strict, day)
+    after = published(strict, 18)
+    assert days(after)["2025-03-04"] == 40
+    assert sum(count or 0 for count in days(after).values()) == 16 * 40 + 1
+    assert max(days(after)) == "2025-03-16"
+    assert "../2025-03-16" in days(after)
+
+
+def test_few_people_wait_until_they_are_enough(strict: Platform) -> None:
+    for day, hosts in ((2, range(1, 7)), (8, range(7, 13))):
+        day_of(strict, day, hosts=hosts, dataset="rare")
+    first = published(strict, 4)
+    assert [each["until"] for each in json.loads(first["privacy.json"])["periods"]] == ["2025-03-02"]
+    assert "rare" not in json.loads(first["totals.json"])
+    assert json.loads(first["archive_totals.json"])["total_number_of_requests"] == 80
+    second = published(strict, 11)
+    # Six people of one week and six of the next: told together, of no day, no week and no month.
+    assert days(second, "rare") == {"2024-12-30/2025-12-28": 12}
+    assert json.loads(second["archive_totals.json"])["total_number_of_requests"] == 9 * 40 + 12
+
+
+def test_what_was_told_must_be_known(strict: Platform) -> None:
+    """From the same usage the same would be told again; from other usage something else, that can be compared."""
+    published(strict, 11)
+    day_of(strict, 4, hosts=range(100, 160))
+    published(strict, 11)
+    kept = strict.folder / "kept"
+    shutil.move(strict.store.root / RELEASED_USAGE, kept)
+    text = failure_text(strict.publish())
+    assert "the latest release tells of 2 closed periods" in text
+    assert "bring private/released_usage back from the backup" in text
+    shutil.rmtree(strict.store.root / RELEASED_USAGE)
+    shutil.move(kept, strict.store.root / RELEASED_USAGE)
+    assert strict.publish().success
+    shutil.rmtree(strict.store.root / RELEASED_USAGE / "period=2025-03-02")
+    assert "does not follow the period before it" in failure_text(strict.publish())
+
+
+def test_a_release_that_was_cut_short_is_told_the_same_later(strict: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The period was closed and the release was not written: its figures must not be worked out a second time from other usage."""
+
+    def fail(*arguments: object) -> None:
+        raise StoreError("the disk is full")
+
+    assert strict.daily("2025-03-01", "2025-03-11").success
+    assert strict.update_scopes().success
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalReleaseStore, "publish", fail)
+        assert "the disk is full" in failure_text(strict.publish())
+    cells = [period.cells for period in read_periods(strict.store)]
+    day_of(strict, 4, hosts=range(100, 160))
+    files = published(strict, 11)
+    assert [period.cells for period in read_periods(strict.store)] == cells
+    assert days(files)["2025-03-04"] == 40
+
+
+class OtherGeolocator(EvenOddGeolocator):
+    """The same addresses in other regions."""
+
+    data_version = "other"
+
+    def regions(self, addresses: AddressBlock) -> pa.Table:
+        """CC/Other."""
+        table = super().regions(addresses)
+        return table.set_column(0, "region", pa.array(["CC/Other"] * table.num_rows))
+
+
+def test_regions_that_are_called_otherwise_are_not_told_again(strict: Platform) -> None:
+    before = published(strict, 11)
+    strict.geolocator = OtherGeolocator()
+    for day in range(12, 19):
+        day_of(strict, day)
+    after = read_release(published(strict, 18))
+    regions = after.tables["ds"]["region"]
+    assert regions["CC/Other"][0] == 7 * 40
+    assert {label: row for label, row in regions.items() if label != "CC/Other"} == read_release(before).tables["ds"][
+        "region"
+    ]
+
+
+def test_only_regions_that_are_told_have_a_place(strict: Platform) -> None:
+    """The list of coordinates of a release would tell where somebody was."""
+    day_of(strict, 3, hosts=range(200, 201), dataset="rare")
+    files = published(strict, 11)
+    told = set(read_release(files).tables["archive"]["region"])
+    places = {row.split("\t")[0] for row in files["region_coordinates.tsv"].decode().splitlines()[1:]}
+    assert places <= told
+
+
+def test_what_was_taken_adds_up(strict: Platform) -> None:
+    published(strict, 11)
+    rows = pa.concat_tables([rows_of(strict.store, period.until) for period in read_periods(strict.store)])
+    assert pc.sum(rows["request_count"]).as_py() == 9 * 40
+    assert rows.num_rows == len({tuple(map(str, row.values())) for row in rows.to_pylist()})
+    assert (strict.store.root / RELEASED_USAGE / "period=2025-03-02" / "part-0.parquet").stat().st_mode & 0o777 == 0o600
+
+
+def test_metadata_tell_operators_what_waits(strict: Platform) -> None:
+    day_of(strict, 3, hosts=range(200, 205), dataset="rare")
+    published(strict, 11)
+    event = strict.instance.get_latest_materialization_event(dg.AssetKey("publication"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = event.asset_materialization.metadata
+    assert metadata["requests_waiting"].value == 5
+    assert metadata["policy"].value == "strict"
+    assert metadata["periods"].value == 2

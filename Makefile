@@ -23,7 +23,7 @@ export S3LOGX_FRESH_DAYS := 0
 SAMPLE := sample
 endif
 
-.PHONY: help setup sample run ui check format test servers pictures story torture bench fuzz wheel lock clean
+.PHONY: help setup sample run ui check format test servers pictures story attack torture bench fuzz wheel lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -70,6 +70,9 @@ pictures: $(READY) $(BROWSER) ## the README's pictures, of the report and the Da
 
 story: $(READY) ## the whole story with a real daemon and S3 server, some minutes
 	$(BIN)/pytest -m story s3logx_tests
+
+attack: $(READY) ## the release policy against its attacker: a thousand random archives, histories of twenty releases; some minutes
+	$(BIN)/pytest -m privacy s3logx_tests/properties
 
 torture: $(READY) ## every attack on the platform, and on its deliberately broken builds; one table
 	$(PYTHON) -m s3logx_tests.torture --breaks

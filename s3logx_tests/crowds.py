@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from s3logx_assets.core import public_tables
-from s3logx_assets.core.privacy.attack import POLICY_FILE, Truth
+from s3logx_assets.core.privacy.attack import POLICY_FILE
 from s3logx_assets.core.privacy.released import released_scopes
-from s3logx_assets.core.privacy.strict import MEASURES, POOL, POOLED, WAITING, Rule, Told, stepped_count, tell
+from s3logx_assets.core.privacy.strict import MEASURES, POOLED, WAITING, Rule, Told, stepped_count, tell
+from s3logx_assets.core.privacy.truth import Truth, truth_of
 from s3logx_assets.core.scopes import ARCHIVE
 
 MONDAY = date(2025, 3, 3)
@@ -100,36 +100,9 @@ def history(crowd: Crowd, count: int, rule: Rule) -> list[Closed]:
     return found
 
 
-def truth_of(periods: Sequence[Closed]) -> Truth:
+def truth_of_periods(periods: Sequence[Closed]) -> Truth:
     """What is behind the figures that some periods told."""
-    parts = []
-    for period in periods:
-        told = period.usage.filter(pc.not_equal(period.told.fate, WAITING))
-        fate = period.told.fate.filter(pc.not_equal(period.told.fate, WAITING))
-        scope = pc.if_else(pc.equal(fate, POOLED), POOL, told["dataset"])
-        texts = {name: period.told.groups[name].cast(pa.string()) for name in period.told.groups.column_names}
-        parts.append(
-            pa.table(
-                {
-                    "scope": scope,
-                    **{f"of_{name}": column for name, column in texts.items()},
-                    **{name: told[name] for name in told.column_names},
-                }
-            )
-        )
-    rows = pa.concat_tables(parts)
-    codes = rows["network_index"].combine_chunks().dictionary_encode().indices
-
-    def objects(name: str) -> np.typing.NDArray[np.object_]:
-        return np.asarray(rows[name].to_numpy(zero_copy_only=False), object)
-
-    return Truth(
-        objects("scope"),
-        objects("asset_path"),
-        {name.removeprefix("of_"): objects(name) for name in rows.column_names if name.startswith("of_")},
-        codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64),
-        np.stack([rows[name].to_numpy() for name in MEASURES]),
-    )
+    return truth_of((period.usage, period.told) for period in periods)
 
 
 def published(periods: Sequence[Closed], rule: Rule) -> dict[str, bytes] | None:

@@ -2,24 +2,22 @@
 
 A period closes when all of its days count as complete. It takes the requests of its days, late ones of days before, and what the
 period before it left waiting, and tells what may be told, once: later records go into later periods. What may be told is decided
-in `core.privacy.strict`; what is worked out from it, in `core.privacy.attack`.
+in `core.privacy.strict`; what is worked out from it, in `core.privacy.attack`, and judged in `core.privacy.truth`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, timedelta
+from itertools import islice
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from s3logx_assets.adapters.closed_periods import Period, digest_of, read_periods, rows_of, write_period
 from s3logx_assets.adapters.scope_state import HeldUsage
-from s3logx_assets.core.errors import ReleaseError
-from s3logx_assets.core.grouping import coded
-from s3logx_assets.core.privacy import attack, late
+from s3logx_assets.core.errors import DisclosureError
+from s3logx_assets.core.privacy import late
 from s3logx_assets.core.privacy.strict import (
-    MEASURES,
     POOL,
     POOLED,
     RELEASED,
@@ -30,6 +28,7 @@ from s3logx_assets.core.privacy.strict import (
     stepped_count,
     tell,
 )
+from s3logx_assets.core.privacy.truth import findings_in
 from s3logx_assets.core.schemas import RELEASED_USAGE
 from s3logx_assets.core.scopes import ARCHIVE, scope_of
 
@@ -44,7 +43,7 @@ _LIMITS = ["dataset", "network_index", "fate"]
 
 def close_periods(usage: HeldUsage, rule: Rule, unit: str, coin: Coin, cutoff: date) -> list[Period]:
     """All periods that are over at the end of `cutoff`, the oldest first; those that were not closed yet are closed for good.
-    `unit`: day, week or month. Raises StoreError, and ReleaseError where the attacker works something out."""
+    `unit`: day, week or month. Raises StoreError, DisclosureError."""
     periods = read_periods(usage.store)
     if not usage.days:
         return periods
@@ -200,50 +199,10 @@ def _distinct(pairs: pa.Table) -> pa.Table:
 
 
 def _withstand(rows: pa.Table, told: Told, rule: Rule, until: date) -> None:
-    """Raises ReleaseError where the attacker, who is given every figure of the period alone and the sizes of all files, tells
-    something of fewer people than the rule's."""
-    known = rows.filter(pc.not_equal(told.fate, WAITING))
-    fate = told.fate.filter(pc.not_equal(told.fate, WAITING))
-    scope = _scopes(pc.if_else(pc.equal(fate, POOLED), POOL, known["dataset"]))
-    network = known["network_index"].combine_chunks().dictionary_encode().indices
-    truth = attack.Truth(
-        scope,
-        _objects(known["asset_path"]),
-        {name: _objects(told.groups[name]) for name in told.groups.column_names},
-        np.asarray(pc.fill_null(network, -1).to_numpy(False), np.int64),
-        np.stack([known[name].to_numpy() for name in MEASURES]),
-    )
-    inferences = attack.infer(attack.figures_of_cells(told.cells), _sizes(known, scope), rule.people, _EFFORT)
-    found = []
-    for finding in attack.judge(inferences, truth.of, rule.people):
-        found.append(str(finding))
-        if len(found) > _SHOWN:
-            break
+    """Raises DisclosureError where the attacker tells something of fewer people than the rule's."""
+    found = list(map(str, islice(findings_in(rows, told, rule.people, _EFFORT), _SHOWN)))
     if found:
-        raise ReleaseError(
-            f"the period up to {until} is not closed: an attacker could tell {'; '.join(found[:_SHOWN])}"
-            f"{' and more' if len(found) > _SHOWN else ''}. This is a fault of this program; please report it"
+        raise DisclosureError(
+            f"the period up to {until} is not closed, since an attacker could tell {'; '.join(found)}. This is a fault of this "
+            "program; please report it"
         )
-
-
-def _scopes(dataset: pa.ChunkedArray) -> np.typing.NDArray[np.object_]:
-    code, names = coded(dataset)
-    scopes = [scope_of(name) if name != POOL else POOL for name in names.to_pylist()]
-    return np.array([*scopes, ""], object)[code]
-
-
-def _objects(column: pa.ChunkedArray | pa.Array) -> np.typing.NDArray[np.object_]:
-    return np.asarray(column.cast(pa.string()).to_numpy(zero_copy_only=False), object)
-
-
-def _sizes(rows: pa.Table, scope: np.typing.NDArray[np.object_]) -> dict[str, dict[str, int]]:
-    """The sizes of files by scope, as far as requests tell them."""
-    each = pc.divide(pc.add(rows["bytes_sent"], pc.subtract(rows["request_count"], 1)), rows["request_count"])
-    table = pa.table({"scope": pa.array(scope, pa.string()), "path": rows["asset_path"], "size": each})
-    found: dict[str, dict[str, int]] = {}
-    largest = table.group_by(["scope", "path"], use_threads=False).aggregate([("size", "max")])
-    for name, path, size in zip(
-        *(largest[column].to_pylist() for column in ("scope", "path", "size_max")), strict=True
-    ):
-        found.setdefault(name, {})[path] = size
-    return found

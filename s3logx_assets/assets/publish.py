@@ -27,7 +27,7 @@ from s3logx_assets.assets.release import Before, Release, compatible_release, st
 from s3logx_assets.assets.share import refuse_leaks
 from s3logx_assets.assets.summaries import SUMMARIES, TOTALS, Plan, plan_of, present_cutoff, read_scope, true_versions
 from s3logx_assets.core import public_tables
-from s3logx_assets.core.errors import ReleaseError, StoreError, StoreUnavailable
+from s3logx_assets.core.errors import DisclosureError, ReleaseError, StoreError, StoreUnavailable
 from s3logx_assets.core.privacy import attack
 from s3logx_assets.core.privacy.released import ReleasedScope, released_scopes, visible
 from s3logx_assets.core.privacy.strict import WAITING
@@ -40,6 +40,7 @@ from s3logx_assets.resources import Keyring, Rules
 from s3logx_assets.retries import POLICY, told
 
 _LOG = logging.getLogger(__name__)
+WITHSTANDS = "withstands_attack"
 _SHOWN = 3
 _SCOPE_COMMAND = f"dagster asset materialize -m s3logx_assets.definitions --select {SUMMARIES},{TOTALS}"
 
@@ -248,17 +249,31 @@ def _coordinates(store: TableStore) -> pa.Table:
     group_name="publish",
     kinds={"html", "tsv"},
     retry_policy=POLICY,
+    check_specs=[
+        dg.AssetCheckSpec(
+            WITHSTANDS,
+            asset="publication",
+            blocking=True,
+            description="What each period tells withstands an attacker who has all releases and knows the sizes of all files. "
+            "Nothing is released that does not.",
+        )
+    ],
 )
 def publication(
+    context: dg.AssetExecutionContext,
     private_store: dg.ResourceParam[TableStore],
     public_store: dg.ResourceParam[ReleaseStore],
     geolocator: dg.ResourceParam[Geolocator],
     keyring: dg.ResourceParam[Keyring],
     rules: dg.ResourceParam[Rules],
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes no other for an asset with a check
     """The release to share: public tables under the privacy policy, coordinates, and the report."""
     with told():
-        release, told_of_it = build_release(private_store, public_store, rules, geolocator, keyring)
+        try:
+            release, told_of_it = build_release(private_store, public_store, rules, geolocator, keyring)
+        except DisclosureError as error:
+            context.log_event(dg.AssetCheckEvaluation(context.asset_key, WITHSTANDS, False, {"found": str(error)}))
+            raise
         own_names = refuse_leaks(release.files, [*keyring.secrets(), *rules.secrets])
         public_store.publish(release.release_id, release.files)
     figures = markdown_table(("figure", "value"), release.archive.items())
@@ -276,4 +291,14 @@ def publication(
             "archive": dg.MetadataValue.md(figures),
         },
         data_version=dg.DataVersion(release.digest[:32]),
+        check_results=[_outcome(rules)],
     )
+
+
+def _outcome(rules: Rules) -> dg.AssetCheckResult:
+    """Of a release that went out."""
+    if rules.settings.policy == "strict":
+        words = "Nothing was found about fewer than {} people, in any period."
+        return dg.AssetCheckResult(passed=True, description=words.format(rules.settings.min_people))
+    words = "Policy `compatible` does not withstand an attacker: see docs/privacy.md, and S3LOGX_POLICY."
+    return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description=words)

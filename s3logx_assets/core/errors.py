@@ -11,6 +11,7 @@
     │   ├── ShrinkError         a re-extraction would lose files that the ledger has
     │   ├── StoreError          a private or public table is absent, damaged or not writable
     │   ├── ReleaseError        the scopes do not form one consistent release
+    │   │   └── DisclosureError an attacker could tell something of few people from it
     │   └── ServiceError        a service on the network refuses us: its key is wrong, say
     └── TransientError          the outside world failed; the same call may go through later
         ├── SourceUnavailable   the log source cannot be reached
@@ -65,6 +66,10 @@ class StoreError(PermanentError):
 
 class ReleaseError(PermanentError):
     """The scopes' files do not belong together; the message names the command that mends it."""
+
+
+class DisclosureError(ReleaseError):
+    """An attacker could tell something of few people from what would be released."""
 
 
 class ServiceError(PermanentError):

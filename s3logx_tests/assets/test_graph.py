@@ -126,6 +126,7 @@ def test_checks_jobs_sensors_and_schedules(tmp_path: Path) -> None:
         "reference_agreement",
         "completeness",
         "coordinates_known",
+        "withstands_attack",
     }
     assert "update_scopes" in found.job_names
     sensors = {sensor.name: sensor.default_status for sensor in found.sensor_defs}

@@ -4,14 +4,17 @@ import json
 import shutil
 
 import dagster as dg
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from s3logx_assets.adapters.closed_periods import RELEASED_USAGE, read_periods, rows_of
 from s3logx_assets.adapters.release_store import LocalReleaseStore
+from s3logx_assets.assets.publish import WITHSTANDS
 from s3logx_assets.core.addresses import AddressBlock
 from s3logx_assets.core.errors import StoreError
+from s3logx_assets.core.privacy import strict as engine
 from s3logx_assets.core.privacy.attack import read_release
 from s3logx_tests.platform import EvenOddGeolocator, Platform, failure_text, line
 
@@ -196,3 +199,33 @@ def test_metadata_tell_operators_what_waits(strict: Platform) -> None:
     assert metadata["requests_waiting"].value == 5
     assert metadata["policy"].value == "strict"
     assert metadata["periods"].value == 2
+
+
+def test_what_an_attacker_could_tell_is_not_released(strict: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With groups of one person each the attacker has something to find. Nothing is closed and nothing released."""
+    day_of(strict, 2, hosts=range(200, 203), dataset="rare")
+    assert strict.daily("2025-03-01", "2025-03-11").success
+    assert strict.update_scopes().success
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "safe", lambda group, groups, person, measures, rule: np.ones(groups, bool))
+        text = failure_text(strict.publish())
+    assert "the period up to 2025-03-02 is not closed, since an attacker could tell" in text
+    assert "rare by total, from a figure" in text
+    assert not strict.latest.exists()
+    assert not read_periods(strict.store)
+    assert outcome_of_check(strict) is False
+    assert strict.publish().success
+    assert outcome_of_check(strict) is True
+    strict.environment["S3LOGX_POLICY"] = "compatible"
+    assert strict.publish().success
+    assert outcome_of_check(strict) is False
+
+
+def outcome_of_check(platform: Platform) -> bool:
+    """Of the last time that the attacker was asked."""
+    key = dg.AssetCheckKey(dg.AssetKey("publication"), WITHSTANDS)
+    [record] = platform.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+    assert record.event is not None
+    event = record.event.dagster_event
+    assert event is not None
+    return event.asset_check_evaluation_data.passed

@@ -10,6 +10,7 @@ from s3logx_tests.bench.buckets import s3
 from s3logx_tests.bench.data import BenchData
 from s3logx_tests.bench.measure import ROOT
 from s3logx_tests.bench.measurements import MEASUREMENTS, Bench, Measured
+from s3logx_tests.bench.privacy import privacy
 from s3logx_tests.bench.regions import regions
 from s3logx_tests.bench.report import report
 from s3logx_tests.bench.results import Machine, as_markdown, write
@@ -17,7 +18,14 @@ from s3logx_tests.bench.summaries import summaries
 
 _BUILD = ROOT / "build"
 _PEERS = ("polars", "duckdb", "chdb", "pytricia", "maxminddb")
-_MEASUREMENTS = {**MEASUREMENTS, "s3": s3, "regions": regions, "summaries": summaries, "report": report}
+_MEASUREMENTS = {
+    **MEASUREMENTS,
+    "s3": s3,
+    "regions": regions,
+    "summaries": summaries,
+    "report": report,
+    "privacy": privacy,
+}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 import pytest
 
 from s3logx_assets.core.privacy import strict
-from s3logx_assets.core.privacy.attack import attack, changed, figures_of_cells, infer, judge, read_release
+from s3logx_assets.core.privacy.attack import attack, changed, figures_of_cells, infer, read_release
 from s3logx_assets.core.privacy.strict import DAY, FILE, MEASURES, REGION, RELEASED, TOTAL, Rule
+from s3logx_assets.core.privacy.truth import judge
 from s3logx_assets.core.scopes import ARCHIVE
-from s3logx_tests.crowds import Closed, Crowd, history, published, truth_of
+from s3logx_tests.crowds import Closed, Crowd, history, published, truth_of_periods
 
 RULE = Rule()
 _EFFORT = 5_000
@@ -27,7 +28,7 @@ def found_in_periods(crowd: Crowd, periods: list[Closed]) -> list[str]:
     found = []
     for period in periods:
         inferences = infer(figures_of_cells(period.told.cells), crowd.sizes, RULE.people, _EFFORT)
-        found += list(map(str, judge(inferences, truth_of([period]).of, RULE.people)))
+        found += list(map(str, judge(inferences, truth_of_periods([period]).of, RULE.people)))
     return found
 
 
@@ -37,8 +38,8 @@ def found_in_releases(crowd: Crowd, periods: list[Closed]) -> list[str]:
     first = next((number for number, each in enumerate(files) if each is not None), len(files))
     releases = [read_release(each) for each in files[first:] if each is not None]
     found = [scope for one, other in pairwise(releases) for scope in changed(one, other)]
-    whole = [truth_of(periods[: first + place + 1]) for place in range(len(releases))]
-    news = [truth_of(periods[first + place : first + place + 1]) for place in range(len(releases))]
+    whole = [truth_of_periods(periods[: first + place + 1]) for place in range(len(releases))]
+    news = [truth_of_periods(periods[first + place : first + place + 1]) for place in range(len(releases))]
     for place, inference in attack(releases, crowd.sizes, RULE.people, _EFFORT):
         truth = news[place] if inference.how.startswith("two releases") else whole[place]
         found += list(map(str, judge(iter([inference]), truth.of, RULE.people)))

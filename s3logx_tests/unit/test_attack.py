@@ -9,9 +9,7 @@ import pytest
 
 from s3logx_assets.core import public_tables
 from s3logx_assets.core.privacy.attack import (
-    Finding,
     Inference,
-    Truth,
     attack,
     came_between,
     changed,
@@ -19,11 +17,11 @@ from s3logx_assets.core.privacy.attack import (
     figures_of,
     figures_of_cells,
     infer,
-    judge,
     read_release,
 )
 from s3logx_assets.core.privacy.compatible import published_count
 from s3logx_assets.core.privacy.strict import CELLS, MEASURES
+from s3logx_assets.core.privacy.truth import Finding, Truth, judge
 from s3logx_assets.core.schemas import BY_ASSET, BY_DAY, BY_REGION
 
 SIZES = {"ds": {"small.nwb": 1_048_576, "large.nwb": 7_340_033}}

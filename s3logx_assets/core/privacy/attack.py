@@ -6,9 +6,8 @@
     sizes              which files give so many bytes in so many downloads
     requesters         what numbers of people say of those who are in one scope and not in another
 
-What is worked out is an `Inference`: between `low` and `high` of something came from the requests of a cell. It is a `Finding`
-where the truth, which the attacker does not have, says that fewer than k people were behind it, and the interval is narrow: no
-wider than k - 1, or than a tenth of the true value. Of sums over a set of unknown figures only intervals are used (interval
+What is worked out is an `Inference`: between `low` and `high` of something came from the requests of a cell. Whether it tells of
+anybody only the truth says, which the attacker does not have (truth.py). Of sums over a set of unknown figures only intervals are used (interval
 propagation), which for single tables are the exact bounds of the linear program.
 
 The attacker knows how the policies work, and the parameters that a release states. What the store holds, and whether a
@@ -17,8 +16,8 @@ release may go out, does not belong here.
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from io import StringIO
 from itertools import combinations
 from math import comb
@@ -26,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from s3logx_assets.core.privacy.strict import DAY, FILE, MEASURES, POOL, REGION, TOTAL
@@ -86,20 +84,6 @@ class Inference:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """An inference about fewer than k people: how many there are, and the true value."""
-
-    inference: Inference
-    people: int
-    value: int
-
-    def __str__(self) -> str:
-        """Without the labels of groups: it goes to logs."""
-        cell = " and ".join(sorted(self.inference.where) + (["file"] if self.inference.files else []))
-        return f"{self.inference.measure} of {self.inference.scope} by {cell or 'total'}, from {self.inference.how}"
-
-
-@dataclass(frozen=True)
 class Release:
     """A release as it was published: the policy it states, and the raw figures of each scope, None where one is masked."""
 
@@ -133,24 +117,66 @@ def attack(
 ) -> Iterator[tuple[int, Inference]]:
     """All inferences from releases, the oldest first, each with the place of the release that completed it. `people`: the k that
     intervals are measured by; `effort`: how many steps a search through sizes may take."""
+    known: dict[str, Figures] = {}
     for place, release in enumerate(releases):
-        for inference in infer(figures_of(release), sizes, people, effort):
-            yield place, inference
+        if not place or release.policy["policy"] == "compatible":
+            known = figures_of(release)
         if place:
-            for inference in infer(came_between(releases[place - 1], release), sizes, people, effort):
+            came = came_between(releases[place - 1], release)
+            for inference in infer(came, sizes, people, effort):
                 yield place, replace(inference, how=f"two releases, {inference.how}")
+            if release.policy["policy"] == "strict":
+                people_now = figures_of(release)
+                known = {
+                    scope: replace(_added(known.get(scope), came.get(scope)), people=people_now[scope].people)
+                    for scope in people_now
+                }
+        for inference in infer(known, sizes, people, effort):
+            yield place, inference
 
 
 def figures_of(release: Release) -> dict[str, Figures]:
-    """The figures of each scope, as far as a release tells them."""
+    """The figures of each scope, as far as a release tells them. Of bytes that were told in the steps of several periods it does not
+    tell how exact they are."""
+    summed = len(release.policy.get("periods", ())) > 1
+
+    def table(rows: Mapping[str, tuple[int | None, ...]]) -> Table:
+        found = _table(release.policy, rows)
+        if summed:
+            found.low[:, _BYTES], found.high[:, _BYTES] = 0, _UNKNOWN
+        return found
+
     return {
         scope: Figures(
-            _table(release.policy, {"": release.totals[scope]}),
-            {dimension: _table(release.policy, rows) for dimension, rows in tables.items()},
+            table({"": release.totals[scope]}),
+            {dimension: table(rows) for dimension, rows in tables.items()},
             _people(release.policy, release.people[scope]),
         )
         for scope, tables in release.tables.items()
     }
+
+
+def _added(one: Figures | None, other: Figures | None) -> Figures:
+    """What is known of two parts of a scope together: of a sum of figures in steps no more than that each is within its own."""
+    if one is None or other is None:
+        known = one or other
+        assert known is not None, "what is in a release came once"
+        return known
+    names = {*one.tables, *other.tables}
+    empty = Table([], np.zeros((0, 3), np.int64), np.zeros((0, 3), np.int64))
+    tables = {name: _sum_of(one.tables.get(name, empty), other.tables.get(name, empty)) for name in names}
+    return Figures(_sum_of(one.total, other.total), tables, _ANYBODY)
+
+
+def _sum_of(one: Table, other: Table) -> Table:
+    labels = list(dict.fromkeys([*one.labels, *other.labels]))
+    place = {label: number for number, label in enumerate(labels)}
+    low, high = np.zeros((len(labels), 3), np.int64), np.zeros((len(labels), 3), np.int64)
+    for table in (one, other):
+        rows = np.array([place[label] for label in table.labels], np.int64)
+        low[rows] += table.low
+        high[rows] += table.high
+    return Table(labels, low, high)
 
 
 def came_between(before: Release, after: Release) -> dict[str, Figures]:
@@ -406,92 +432,6 @@ def compositions(
     if size[1] >= count[0] * sizes[names[0]] and comb(count[0] + len(names) - 1, count[0]) > effort:
         return None
     return found if search(0, count, size) and found else None
-
-
-@dataclass
-class Truth:
-    """What the attacker does not have: per row (n,) of what was told, `scope` and `file` (strings), `groups` by dimension
-    (strings, as strict.Told has them), `person` (codes, below zero for nobody) and `measures` (3, n)."""
-
-    scope: NDArray[np.object_]
-    file: NDArray[np.object_]
-    groups: Mapping[str, NDArray[np.object_]]
-    person: NDArray[np.int64]
-    measures: NDArray[np.int64]
-    _rows: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    _cells: dict[tuple[str, str], dict[str, tuple[list[int], list[int]]]] = field(default_factory=dict)
-
-    def of(self, inference: Inference) -> tuple[int, int]:
-        """How many people are behind a cell, and the value of the inference's measure."""
-        if inference.measure == PEOPLE:
-            inside = set(self.person[self._rows_of(inference.scope)].tolist())
-            elsewhere = {*self.person.tolist()} - inside - {-1}
-            return len(elsewhere), len(elsewhere)
-        measure = MEASURES.index(inference.measure)
-        if len(inference.where) == 1 and not inference.files:
-            ((name, labels),) = inference.where.items()
-            if len(labels) == 1:
-                people, values = self._of_table(inference.scope, name).get(next(iter(labels)), ([0] * 3, [0] * 3))
-                return people[measure], values[measure]
-        rows = self._rows_of(inference.scope)
-        for name, labels in inference.where.items():
-            column = self.groups[self._column(inference.scope, name)][rows]
-            rows = rows[[label in labels for label in column]]
-        if inference.files:
-            rows = rows[[path in inference.files for path in self.file[rows]]]
-        return self._people(rows, measure), int(self.measures[measure, rows].sum())
-
-    def _rows_of(self, scope: str) -> NDArray[np.int64]:
-        if not self._rows:
-            order = np.argsort(self.scope, kind="stable")
-            names, starts = np.unique(self.scope[order], return_index=True)
-            self._rows = dict(zip(names.tolist(), np.split(order, starts[1:]), strict=True))
-            self._rows[ARCHIVE] = np.arange(self.scope.size)
-        return self._rows.get(scope, np.zeros(0, np.int64))
-
-    @staticmethod
-    def _column(scope: str, dimension: str) -> str:
-        return f"archive_{REGION}" if dimension == REGION and scope == ARCHIVE else dimension
-
-    def _people(self, rows: NDArray[np.int64], measure: int) -> int:
-        counted = rows[(self.person[rows] >= 0) & (self.measures[measure, rows] > 0)]
-        return np.unique(self.person[counted]).size
-
-    def _of_table(self, scope: str, dimension: str) -> dict[str, tuple[list[int], list[int]]]:
-        """By label the people and the value of each measure."""
-        found = self._cells.get((scope, dimension))
-        if found is None:
-            rows = self._rows_of(scope)
-            table = pa.table(
-                {
-                    "label": pa.array(self.groups[self._column(scope, dimension)][rows], pa.string()),
-                    "person": self.person[rows],
-                    **{name: self.measures[at, rows] for at, name in enumerate(MEASURES)},
-                }
-            )
-            each = table.group_by(["label", "person"]).aggregate([(name, "sum") for name in MEASURES])
-            for name in MEASURES:
-                somebody = pc.and_(pc.greater_equal(each["person"], 0), pc.greater(each[f"{name}_sum"], 0))
-                each = each.append_column(f"{name}_people", somebody.cast(pa.int64()))
-            kinds = ("people", "sum")
-            sums = each.group_by("label").aggregate([(f"{name}_{kind}", "sum") for kind in kinds for name in MEASURES])
-            columns = [sums[f"{name}_{kind}_sum"].to_pylist() for kind in kinds for name in MEASURES]
-            found = {
-                label: (list(row[:3]), list(row[3:]))
-                for label, row in zip(sums["label"].to_pylist(), zip(*columns, strict=True), strict=True)
-            }
-            self._cells[scope, dimension] = found
-        return found
-
-
-def judge(
-    inferences: Iterator[Inference], truth: Callable[[Inference], tuple[int, int]], people: int
-) -> Iterator[Finding]:
-    """The inferences that tell of fewer than `people` people."""
-    for inference in inferences:
-        behind, value = truth(inference)
-        if 0 < behind < people and inference.is_narrow(people, value):
-            yield Finding(inference, behind, value)
 
 
 def _read_tsv(content: bytes) -> dict[str, tuple[int | None, ...]]:

@@ -5,6 +5,10 @@ worked out which files were read in it, and some of them few people have read. S
 step, rounded up or down by a keyed coin, and always so that they could be those of the same group without any one such file:
 with its requests for another file of the group instead. The other file is a smaller one, so that the bytes become fewer by no more
 than this file's own, or, for the smallest of all, the next larger one. What is told is less than one step away from the truth.
+
+Groups that add up to something that is told more exactly do not hide behind their own steps: what all others leave for them is
+as exact as the sum. So in every partition the two largest groups have steps as wide as any, and can make good what another
+group might swing to.
 """
 
 from typing import NamedTuple
@@ -53,6 +57,24 @@ def swing(
     first = first[rare[smallest[first]]]
     result.more[group[first]] = requests[smallest[first]] * (of_file[first + 1] - of_file[first])
     return result
+
+
+def balanced(swings: Swing, partition: Codes, size: Measure) -> Swing:
+    """The same with the two groups of the most bytes in each partition swinging as far as any of its groups, both ways.
+
+    `partition` (groups,) is each group's, `size` its bytes. A partition of one group is its own sum, and stays.
+    """
+    less, more = swings.less.copy(), swings.more.copy()
+    order = np.lexsort((-size, partition))
+    starts = run_starts(partition[order])
+    count = np.diff(starts, append=order.size)
+    several = count > 1
+    if several.any():
+        farthest = np.maximum.reduceat(np.maximum(less, more)[order], starts)[several]
+        for place in (0, 1):
+            groups = order[starts[several] + place]
+            less[groups], more[groups] = farthest, farthest
+    return Swing(less, more)
 
 
 def step_for(less: int, more: int) -> int:

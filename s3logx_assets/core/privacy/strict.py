@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from s3logx_assets.core.grouping import Codes, Measure, coded, joint_key, run_starts, summed_runs
-from s3logx_assets.core.privacy.byte_steps import step_for, swing, told_bytes
+from s3logx_assets.core.privacy.byte_steps import balanced, step_for, swing, told_bytes
 from s3logx_assets.core.privacy.trees import OTHER_REGIONS, ROOT, Tree, day_tree, file_tree, region_tree, week_label
 
 MEASURES = ("request_count", "download_count", "bytes_sent")
@@ -307,6 +307,7 @@ class _Teller:
         labels = _chosen(division.labels, division.label[first])
         requests, _, size = some.measures
         swings = swing(key, first.size, some.file, some.person, requests, size, terms.rule.people)
+        swings = balanced(swings, some.dataset[first], sums[-1])
         step = np.array(list(map(step_for, *(each.tolist() for each in swings))), np.int64)
         coins = [
             terms.coin(f"{terms.until}\t{name}\t{division.dimension}\t{label}") if wide > 1 else 0.0

@@ -7,6 +7,7 @@ lock() {
     "$bin/uv" pip compile --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url \
         --no-emit-find-links --no-annotate --no-header --no-config pyproject.toml "$@"
 }
-lock --group dev -o requirements-dev.lock
+lock --group dev --extra distributed -o requirements-dev.lock
 lock -c requirements-dev.lock -o requirements.lock
+lock --extra distributed -c requirements-dev.lock -o requirements-distributed.lock
 lock --extra bench -c requirements-dev.lock -o requirements-bench.lock

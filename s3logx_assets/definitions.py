@@ -27,6 +27,7 @@ from s3logx_assets.assets.summaries import build_scope_assets, make_scopes, upda
 from s3logx_assets.assets.usage import DAILY_USAGE_ASSET
 from s3logx_assets.automation import build_automation
 from s3logx_assets.code_references import code_references
+from s3logx_assets.executors import build_executor
 from s3logx_assets.freshness import freshness_policy
 from s3logx_assets.partitions import backfill_policy, log_dates
 from s3logx_assets.resources import build_resources
@@ -81,7 +82,7 @@ def build_defs(settings: Settings, overrides: Mapping[str, object] | None = None
         sensors=sensors,
         schedules=schedules,
         resources={**build_resources(settings), "io_manager": RefusingIOManager(), **(overrides or {})},
-        executor=dg.in_process_executor,
+        executor=build_executor(settings),
     )
 
 

@@ -4,14 +4,17 @@ Only this module knows Dagster's executors, and what is chosen is the settings' 
 Where runs go (this machine, a task of ECS, a pod) is the instance's, in `dagster.yaml`.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import yaml
 
-from s3logx_assets.core.errors import SettingsError
+from s3logx_assets.core.errors import ServiceUnavailable, SettingsError
 from s3logx_assets.settings import Settings
+
+_EXTRA = "S3LOGX_EXECUTOR=celery needs the extra `distributed`: install requirements-distributed.lock"
 
 
 def build_executor(settings: Settings) -> dg.ExecutorDefinition:
@@ -35,13 +38,32 @@ def celery_configuration(path: Path) -> dict[str, Any]:
     return config
 
 
+def broker_answers(path: Path) -> None:
+    """Connects to the broker of the workers. Raises SettingsError, ServiceUnavailable: neither tells the address, which
+    has the password in it."""
+    broker = celery_configuration(path)["broker"]
+    address = os.environ.get(str(broker.get("env"))) if isinstance(broker, dict) else broker
+    if not address:
+        raise SettingsError(f"{broker.get('env')} is not set; {path} takes the broker's address from it")
+    try:
+        from kombu import Connection
+    except ImportError:
+        raise SettingsError(_EXTRA) from None
+    try:
+        with Connection(address, connect_timeout=5, transport_options={"socket_connect_timeout": 5}) as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+    except Exception as error:
+        trouble = type(error).__name__
+    else:
+        return
+    raise ServiceUnavailable(f"the broker of {path} does not answer ({trouble})")
+
+
 def _celery(path: Path) -> dg.ExecutorDefinition:
     config = celery_configuration(path)
     try:
         from dagster_celery import celery_executor  # of the extra `distributed`, which one machine does not need
     except ImportError:
-        raise SettingsError(
-            "S3LOGX_EXECUTOR=celery needs the extra `distributed`: install requirements-distributed.lock"
-        ) from None
+        raise SettingsError(_EXTRA) from None
     # Each job gets it whole, so that who starts a run need not know of a broker.
     return dg.ExecutorDefinition.configured(celery_executor, config, name="celery")

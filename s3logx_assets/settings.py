@@ -32,7 +32,9 @@ _SOURCE = "the web address below which the sources are read, such as https://git
 _SITE = "a web address with a name, such as https://usage.example.org"
 _WEBHOOK = "a web address that takes JSON by POST, https://…, or http://127.0.0.1:… on this machine"
 _EMAIL = "e-mail addresses, divided by commas"
-_SMTP = "smtps://user:password@host:465 or smtp://user:password@host:587 (STARTTLS), the user being the sender's address"
+_SMTP = (
+    "smtps://user:password@host:465 or smtp://user:password@host:587 (STARTTLS), the user being the sender's address"
+)
 _CELERY = "the path of a YAML file such as deploy/celery/celery.yaml"
 # A webhook's address is what lets others write there.
 _SECRETS = ("key", "new_key", "excluded_ips", "ipinfo_key", "opencage_key", "alert_webhook", "alert_smtp")

@@ -35,7 +35,7 @@ CELERY = ROOT / "deploy" / "celery"
 VISIBILITY = 30  # seconds, of this cluster's broker
 LOGS, STORE = "many-logs", "many-store"
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "s3logx_assets"}
-KEY = base64.b64encode(random.Random("distributed").randbytes(32)).decode()  # noqa: S311 of a test
+KEY = base64.b64encode(random.Random("distributed").randbytes(32)).decode()
 
 
 class Cluster:
@@ -186,9 +186,7 @@ class Cluster:
     def cpu_seconds(self) -> dict[str, float]:
         """The processor time so far, by part."""
         roles = ("code location and runs", "daemon", "webserver")
-        parts = {
-            role: cpu_seconds(process.pid) for role, process in zip(roles, self.head.processes, strict=True)
-        }
+        parts = {role: cpu_seconds(process.pid) for role, process in zip(roles, self.head.processes, strict=True)}
         parts["workers"] = sum(machine.cpu_seconds() for machine in self.workers.values())
         postmaster = int((self.services / "postgres" / "postmaster.pid").read_text().split("\n")[0])
         parts["PostgreSQL"] = cpu_seconds(postmaster)

@@ -83,7 +83,8 @@ CONF
 }
 
 start() {
-    case $listen in 0.0.0.0 | \* | ::) say "S3LOGX_LISTEN=$listen would let everybody in; name one address"; exit 2 ;; esac
+    # Nothing but zeros, dots, colons and stars is every address that there is.
+    case $listen in *[!0.:*]*) ;; *) say "S3LOGX_LISTEN=$listen would let everybody in; name one address"; exit 2 ;; esac
     if [ ! -e "$env_file" ]; then
         S3LOGX_PG_PASSWORD=$(secret) S3LOGX_REDIS_PASSWORD=$(secret) S3LOGX_PG_USER=s3logx
         S3LOGX_PG_PORT=${S3LOGX_PG_PORT:-15432} S3LOGX_REDIS_PORT=${S3LOGX_REDIS_PORT:-16379}

@@ -86,7 +86,9 @@ def test_a_run_that_is_started_again_is_no_news(platform: Platform, service: Ser
     assert service.asked == []
 
 
-def test_a_message_that_does_not_get_through_is_a_failed_tick(platform: Platform, service: Service, tmp_path: Path) -> None:
+def test_a_message_that_does_not_get_through_is_a_failed_tick(
+    platform: Platform, service: Service, tmp_path: Path
+) -> None:
     platform.environment["S3LOGX_ALERT_WEBHOOK"] = service.url
     service.answers(Answer(500))
     result = careless.execute_in_process(instance=platform.instance, raise_on_error=False)

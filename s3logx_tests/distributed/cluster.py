@@ -1,7 +1,7 @@
 """The platform on several machines: a head with PostgreSQL, Redis, code location, daemon and webserver, and workers, each
 started by the scripts that deploy/README.md tells of, configured by the files that are shipped there.
 
-What is different from a real installation: the broker gives a lost step to another worker after half a minute, not hours.
+What is different from a real installation: the broker gives a lost step to another worker after a minute, not hours.
 """
 
 import base64
@@ -32,7 +32,7 @@ from s3logx_tests.s3_server import S3Server
 
 ROOT = Path(__file__).parents[2]
 CELERY = ROOT / "deploy" / "celery"
-VISIBILITY = 30  # seconds, of this cluster's broker
+VISIBILITY = 60  # seconds, of this cluster's broker
 LOGS, STORE = "many-logs", "many-store"
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "s3logx_assets"}
 KEY = base64.b64encode(random.Random("distributed").randbytes(32)).decode()

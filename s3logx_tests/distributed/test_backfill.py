@@ -120,7 +120,9 @@ def _kill_a_worker_in_the_middle(cluster: Cluster) -> dict[str, object]:
     assert len(runs) == len(DATES) // DATES_A_RUN, "no run was made twice"
     (again,) = [found for found in runs if found.run_id == run.run_id]
     assert again.workers[0] == run.workers[0] != again.workers[1], "the other worker took the step over"
-    assert [found.starts for found in runs if found is not again] == [1] * (len(runs) - 1), "all others began once"
+    # On a machine that is busy with other things a step can take longer than a lost one is waited for.
+    slow = [found for found in runs if found.phases()["the step works"] > VISIBILITY]
+    assert all(found.starts == 1 for found in runs if found is not again and found not in slow), "others began once"
     assert len(begun) == 2
     waited = max(begun) - died
     assert waited > 0
@@ -129,6 +131,7 @@ def _kill_a_worker_in_the_middle(cluster: Cluster) -> dict[str, object]:
         "seconds": round(ended - launched, 1),
         "seconds_until_the_step_began_again": round(waited, 1),
         "visibility_timeout": VISIBILITY,
+        "runs_slower_than_that": len(slow),
         "runs": len(runs),
     }
 

@@ -55,7 +55,9 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
         build_executor(celery())
 
 
-@pytest.mark.parametrize("text", ["", "a: [", "execution: {}", "execution: {config: {}}", "[]", "execution: {config: [1]}"])
+@pytest.mark.parametrize(
+    "text", ["", "a: [", "execution: {}", "execution: {config: {}}", "[]", "execution: {config: [1]}"]
+)
 def test_a_file_that_names_no_broker_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "celery.yaml"
     path.write_text(text)

@@ -98,9 +98,7 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> type[MailServer]:
     ("scheme", "first"),
     [("smtps", ("encrypted", "mail.example", 465)), ("smtp", ("plain", "mail.example", 465, "encrypted from here"))],
 )
-def test_an_e_mail_is_encrypted_and_plain_text(
-    mail: type[MailServer], scheme: str, first: tuple[object, ...]
-) -> None:
+def test_an_e_mail_is_encrypted_and_plain_text(mail: type[MailServer], scheme: str, first: tuple[object, ...]) -> None:
     send(SERVER.replace("smtps", scheme), ["a@archive.example", "b@archive.example"], MESSAGE)
     assert mail.said == (
         *first,

@@ -4,6 +4,9 @@ A message goes to where others read it, so it has the job, the run, the failed s
 in the project's own words. How failures come to such words is `retries`' business.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import dagster as dg
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
@@ -29,11 +32,13 @@ def build_alerts(settings: Settings) -> list[dg.SensorDefinition]:
         if context.dagster_run.tags.get(WILL_RETRY_TAG) == "true":
             return dg.SkipReason("Dagster starts the run again")
         message = message_of(context)
+        ways: list[Callable[[], None]] = []
+        if settings.alert_webhook is not None:
+            ways.append(partial(post, settings.alert_webhook, message))
+        if settings.alert_smtp is not None:
+            ways.append(partial(send, settings.alert_smtp, settings.alert_email, message))
         troubles = []
-        for tell in (
-            lambda: post(settings.alert_webhook, message) if settings.alert_webhook else None,
-            lambda: send(settings.alert_smtp, settings.alert_email, message) if settings.alert_smtp else None,
-        ):
+        for tell in ways:
             try:
                 tell()
             except (ServiceError, ServiceUnavailable) as error:  # the other way may still work

@@ -46,7 +46,7 @@ def broker_answers(path: Path) -> None:
     if not address:
         raise SettingsError(f"{broker.get('env')} is not set; {path} takes the broker's address from it")
     try:
-        from kombu import Connection
+        from kombu.connection import Connection
     except ImportError:
         raise SettingsError(_EXTRA) from None
     try:

@@ -45,7 +45,7 @@ PARAMETERS = {
 }
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML with CloudFormation's functions, whose names are kept."""
 
 
@@ -89,7 +89,7 @@ def stack() -> dict[str, Any]:
 
 def test_the_linter_has_nothing_to_say() -> None:
     linter = Path(sys.executable).parent / "cfn-lint"
-    command = [linter, "--regions", "us-east-1", "eu-central-1", "--", ECS / "template.yaml"]
+    command = [str(linter), "--regions", "us-east-1", "eu-central-1", "--", str(ECS / "template.yaml")]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr
 

@@ -8,7 +8,9 @@ import base64
 import os
 import random
 import shutil
+import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,6 +25,7 @@ from s3logx_tests.distributed.machines import (
     Machine,
     cpu_seconds,
     descendants_named,
+    family,
     kill_left_over,
     require_namespaces,
     wait_for,
@@ -46,7 +49,7 @@ class Cluster:
         self.root, self.server = root, server
         self.ports = dict(zip(("pg", "redis", "code", "ui"), _free_ports(4), strict=True))
         self.services = root / "services"
-        self._run_services("start")
+        self.run_services("start")
         celery = (CELERY / "celery.yaml").read_text()
         assert celery.count("visibility_timeout: 7200") == 1
         self.files = {
@@ -79,23 +82,22 @@ class Cluster:
             lines.append(f"{name}={values.pop(name)}" if name in values else text)
         return "\n".join([*lines, *(f"{name}={value}" for name, value in values.items())]) + "\n"
 
-    def _run_services(self, *words: str) -> None:
+    def run_services(self, *words: str, folder: Path | None = None, **ports: int) -> None:
+        """`services.sh` with its action and what comes after the folder; `ports` other than this cluster's."""
+        used = {**self.ports, **ports}
         environment = {
             **os.environ,
-            "S3LOGX_PG_PORT": str(self.ports["pg"]),
-            "S3LOGX_REDIS_PORT": str(self.ports["redis"]),
+            "S3LOGX_PG_PORT": str(used["pg"]),
+            "S3LOGX_REDIS_PORT": str(used["redis"]),
         }
-        command = [str(CELERY / "services.sh"), words[0], str(self.services), *words[1:]]
+        command = [str(CELERY / "services.sh"), words[0], str(folder or self.services), *words[1:]]
         answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
         assert answer.returncode == 0, answer.stderr
 
     @property
     def environment(self) -> dict[str, str]:
         """The settings as the machines' processes read them, but for DAGSTER_HOME, which is the head's as seen from here."""
-        found: dict[str, str] = {}
-        for name in ("services.env", "settings.env"):
-            lines = [line for line in self.files[name].splitlines() if line and not line.startswith("#")]
-            found |= dict(line.split("=", 1) for line in lines)
+        found = {**_variables(self.files["services.env"]), **_variables(self.files["settings.env"])}
         return {**found, "DAGSTER_HOME": str(self.head.folder / "dagster"), "DAGSTER_DISABLE_TELEMETRY": "1"}
 
     def start(self, machine: Machine, *words: str, **environment: str) -> subprocess.Popen[bytes]:
@@ -105,7 +107,7 @@ class Cluster:
             [str(CELERY / "start.sh"), *words],
             f"{words[0]}.log",
             S3LOGX_ENV=f"{seen / 'services.env'}:{seen / 'settings.env'}",
-            S3LOGX_BIN=str(Path(os.sys.executable).parent),  # type: ignore[attr-defined]
+            S3LOGX_BIN=str(Path(sys.executable).parent),
             S3LOGX_CELERY_CONFIG=str(seen / "celery.yaml"),
             **environment,
         )
@@ -194,12 +196,18 @@ class Cluster:
         parts["S3 server"] = sum(map(cpu_seconds, descendants_named("weed")))
         return parts
 
+    def processes(self) -> list[int]:
+        """All that runs of this cluster but the S3 server."""
+        own = [process.pid for machine in (self.head, *self.workers.values()) for process in machine.processes]
+        postmaster = int((self.services / "postgres" / "postmaster.pid").read_text().split("\n")[0])
+        return sorted(family([*own, postmaster, int((self.services / "redis" / "redis.pid").read_text())]))
+
     def close(self) -> None:
         """Ends everything, without ado."""
         for machine in (*self.workers.values(), self.head):
             machine.lose_power()
         kill_left_over(self.root)
-        self._run_services("stop")
+        self.run_services("stop")
 
 
 @contextmanager
@@ -219,9 +227,39 @@ def running_cluster(server: S3Server, first_date: str, dates: int) -> Iterator[C
         shutil.rmtree(root)
 
 
-def _free_ports(count: int) -> list[int]:
-    import socket
+@contextmanager
+def restored(cluster: Cluster, dump: Path, bucket: str) -> Iterator[tuple[dict[str, str], dg.DagsterInstance]]:
+    """The history of a backup in a database and a DAGSTER_HOME of its own, with the store in another bucket: the settings
+    there, and the history."""
+    folder, home = cluster.root / "restored-services", cluster.root / "restored-home"
+    pg, redis = _free_ports(2)
+    cluster.run_services("start", folder=folder, pg=pg, redis=redis)
+    try:
+        cluster.run_services("restore", str(dump), folder=folder)
+        home.mkdir()
+        shutil.copy(CELERY / "dagster.yaml", home)
+        environment = {
+            **{name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ},
+            **cluster.environment,
+            **_variables((folder / "services.env").read_text()),
+            "S3LOGX_STORE": f"s3://{bucket}/s3logx",
+            "DAGSTER_HOME": str(home),
+            "S3LOGX_EXECUTOR": "celery",
+            "S3LOGX_CELERY_CONFIG": str(CELERY / "celery.yaml"),
+        }
+        with mock.patch.dict(os.environ, environment), dg.DagsterInstance.from_config(str(home)) as instance:
+            yield environment, instance
+    finally:
+        cluster.run_services("stop", folder=folder)
 
+
+def _variables(text: str) -> dict[str, str]:
+    """What a file of NAME=value sets."""
+    lines = (line for line in text.splitlines() if line and not line.startswith("#"))
+    return dict(line.split("=", 1) for line in lines)
+
+
+def _free_ports(count: int) -> list[int]:
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:

@@ -107,37 +107,35 @@ def kill_left_over(root: Path) -> None:
 
 def cpu_seconds(pid: int) -> float:
     """The processor time of a process, of all its descendants that live, and of those they have waited for."""
+    used = 0.0
+    for member in family([pid]):
+        with suppress(OSError):
+            fields = Path(f"/proc/{member}/stat").read_text().rpartition(") ")[2].split()
+            used += sum(map(int, fields[11:15])) / _TICKS
+    return used
+
+
+def family(ancestors: Sequence[int]) -> set[int]:
+    """These processes and all their descendants that live."""
     parents: dict[int, int] = {}
-    used: dict[int, float] = {}
     for path in Path("/proc").iterdir():
         if path.name.isdigit():
-            with suppress(OSError, ValueError, IndexError):
-                fields = (path / "stat").read_text().rpartition(") ")[2].split()
-                parents[int(path.name)] = int(fields[1])
-                used[int(path.name)] = sum(map(int, fields[11:15])) / _TICKS
-    family = {pid}
-    while more := {child for child, parent in parents.items() if parent in family} - family:
-        family |= more
-    return sum(used.get(member, 0.0) for member in family)
+            with suppress(OSError):
+                parents[int(path.name)] = int((path / "stat").read_text().rpartition(") ")[2].split()[1])
+    found = set(ancestors)
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
 
 
 def descendants_named(name: str) -> list[int]:
     """The processes that this one has started, or their children, whose program has this name."""
     found = []
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit():
-            with suppress(OSError):
-                if (path / "comm").read_text().strip() == name and _is_ours(int(path.name)):
-                    found.append(int(path.name))
+    for pid in family([os.getpid()]):
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+                found.append(pid)
     return found
-
-
-def _is_ours(pid: int) -> bool:
-    while pid > 1:
-        if pid == os.getpid():
-            return True
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
-    return False
 
 
 def require_namespaces() -> None:

@@ -2,9 +2,16 @@
 and where the rest of the time goes.
 """
 
+import base64
 import json
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
+from unittest import mock
 
 import dagster as dg
 import pytest
@@ -16,55 +23,71 @@ from s3logx_assets.adapters.s3_files import S3Files
 from s3logx_assets.adapters.table_store import TableStore, partition
 from s3logx_assets.core.locations import S3Location
 from s3logx_assets.resources import build_bucket
-from s3logx_tests.distributed.cluster import STORE, VISIBILITY, Cluster, running_cluster
+from s3logx_tests.distributed.cluster import STORE, VISIBILITY, Cluster, restored, running_cluster
 from s3logx_tests.distributed.conftest import DATES, SingleMachine
 from s3logx_tests.distributed.machines import wait_for
 from s3logx_tests.distributed.phases import Moments, moments, runs_of, summary
 from s3logx_tests.platform import DAILY
 from s3logx_tests.s3_server import S3Server
+from s3logx_tests.torture.doors import listening
 
 pytestmark = pytest.mark.timeout(900)
 
 DATES_A_RUN = 10
 MEASURED = DATES[:40]  # four runs, so that one worker has as much to do in each round as two
+ELSEWHERE = "restored-store"
 _ENDED = ("COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED")
 _BACKFILL = 400.0
 RESULT = Path(__file__).parents[2] / "build" / "distributed.json"
 
 
-def test_a_worker_dies_and_nothing_is_lost(
-    s3: S3Server, single: SingleMachine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, value in s3.environment().items():
-        monkeypatch.setenv(name, value)
-    store = TableStore(S3Files(build_bucket(S3Location(STORE, "s3logx/"), STORE_ROLE), "private/"))
-    with running_cluster(s3, DATES[0], DATES_A_RUN) as cluster:
+@pytest.fixture(scope="module")
+def cluster(s3: S3Server) -> Iterator[Cluster]:
+    """A head and two workers, for all tests of this module, which tell one story in their order."""
+    with mock.patch.dict(os.environ, s3.environment()), running_cluster(s3, DATES[0], DATES_A_RUN) as running:
         # It would take up the work of the measured backfills.
-        cluster.switch_sensor("stale_scopes_sensor", on=False)
+        running.switch_sensor("stale_scopes_sensor", on=False)
         for name in ("worker-1", "worker-2"):
-            machine = cluster.start_worker(name)
-            assert machine.start(["ls", str(machine.folder.parent)], "sees.log").wait() == 0
-            assert machine.wrote("sees.log") == "", "a machine sees the others' folders"
-            machine.processes.pop()
-        killed = _kill_a_worker_in_the_middle(cluster)
-        _same_tables(store, single.store)
+            running.start_worker(name)
+        yield running
 
-        cluster.start_worker("worker-3")
-        two = _measured(cluster, 2)
-        survivor = ({"worker-1", "worker-2"} - {killed["worker"]}).pop()
-        cluster.workers.pop(str(survivor)).shut_down()
-        one = _measured(cluster, 1)
-        _same_tables(store, single.store)
 
-        cluster.switch_sensor("stale_scopes_sensor", on=True)
-        _scopes_follow(cluster)
-        _same_scopes(store, single.store)
-    found = {
+@pytest.fixture(scope="module")
+def found(single: SingleMachine) -> dict[str, object]:
+    """What is measured, test by test, for build/distributed.json."""
+    return {
         "dates": len(DATES),
         "dates_a_run": DATES_A_RUN,
-        "single_machine_seconds_for_all_dates": round(single.seconds, 1),
-        "killed": killed,
         "measured_dates": len(MEASURED),
+        "cores_of_this_machine": os.cpu_count(),
+        "single_machine_seconds_for_all_dates": round(single.seconds, 1),
+    }
+
+
+def test_machines_share_no_folder_and_nothing_listens_for_everybody(cluster: Cluster) -> None:
+    machine = cluster.workers["worker-1"]
+    assert machine.start(["ls", str(machine.folder.parent)], "sees.log").wait() == 0
+    assert machine.wrote("sees.log") == "", "a machine sees the others' folders"
+    machine.processes.pop()
+    addresses = set(listening(cluster.processes()))
+    assert addresses == {"127.0.0.1"}
+
+
+def test_a_worker_dies_and_nothing_is_lost(cluster: Cluster, single: SingleMachine, found: dict[str, object]) -> None:
+    found["killed"] = _kill_a_worker_in_the_middle(cluster)
+    _same_tables(_store(STORE), single.store)
+
+
+def test_what_a_second_worker_brings(
+    cluster: Cluster, single: SingleMachine, found: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (survivor,) = cluster.workers
+    cluster.start_worker("worker-3")
+    two = _measured(cluster, 2)
+    cluster.workers.pop(survivor).shut_down()
+    one = _measured(cluster, 1)
+    _same_tables(_store(STORE), single.store)
+    found |= {
         "two_workers": two,
         "one_worker": one,
         "speed_up": _ratio(one, two, "seconds"),
@@ -74,6 +97,49 @@ def test_a_worker_dies_and_nothing_is_lost(
     RESULT.write_text(json.dumps(found, indent=2) + "\n")
     with capsys.disabled():
         print(f"\n{RESULT.read_text()}")
+
+
+def test_the_scopes_follow_by_themselves(cluster: Cluster, single: SingleMachine) -> None:
+    cluster.switch_sensor("stale_scopes_sensor", on=True)
+    _scopes_follow(cluster)
+    _same_scopes(_store(STORE), single.store)
+
+
+def test_a_backup_is_restored_elsewhere(cluster: Cluster, single: SingleMachine, s3: S3Server, tmp_path: Path) -> None:
+    cluster.switch_sensor("stale_scopes_sensor", on=False)
+    dump = tmp_path / "history.dump"
+    cluster.run_services("backup", str(dump))
+    assert dump.stat().st_mode & 0o777 == 0o600
+    kept = s3.objects(STORE, "s3logx/private/", "s3logx/public/")
+    assert kept
+    with cluster.instance() as instance:
+        before = {asset: instance.get_materialized_partitions(dg.AssetKey(asset)) for asset in (*DAILY, "totals")}
+
+    # Elsewhere: another database, another bucket, the key from where it is kept.
+    s3.make_bucket(ELSEWHERE)
+    s3.put(ELSEWHERE, kept)
+    with restored(cluster, dump, ELSEWHERE) as (environment, instance):
+        assert {asset: instance.get_materialized_partitions(dg.AssetKey(asset)) for asset in before} == before
+        _same_tables(_store(ELSEWHERE), single.store)
+        _same_scopes(_store(ELSEWHERE), single.store)
+        assert _check(environment) == (0, [])
+        # A key that is not the store's is no key.
+        wrong = {**environment, "S3LOGX_KEY": base64.b64encode(bytes(32)).decode()}
+        code, failed = _check(wrong)
+        assert code == 1
+        assert [line.split()[0] for line in failed] == ["key"]
+
+
+def _check(environment: dict[str, str]) -> tuple[int, list[str]]:
+    """`check`: its exit code, and what failed."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "s3logx_assets", "check"], env=environment, capture_output=True, text=True, check=False
+    )
+    return answer.returncode, [line for line in answer.stdout.splitlines() if "FAILED" in line]
+
+
+def _store(bucket: str) -> TableStore:
+    return TableStore(S3Files(build_bucket(S3Location(bucket, "s3logx/"), STORE_ROLE), "private/"))
 
 
 def _kill_a_worker_in_the_middle(cluster: Cluster) -> dict[str, object]:
@@ -165,8 +231,6 @@ def _same_tables(store: TableStore, single: TableStore) -> None:
 
 def partition_of(day: str) -> str:
     """A date's partition."""
-    from datetime import date
-
     return partition(date.fromisoformat(day))
 
 

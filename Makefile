@@ -24,7 +24,7 @@ export S3LOGX_FRESH_DAYS := 0
 SAMPLE := sample
 endif
 
-.PHONY: help setup sample run ui check format test servers pictures story test-distributed torture bench fuzz wheel lock clean
+.PHONY: help setup sample run ui check format test servers pictures story test-distributed torture bench scale fuzz wheel lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -89,6 +89,9 @@ fuzz: $(READY) ## two million hostile lines through both parsers
 bench: $(READY) ## against polars, DuckDB, chdb and cat; writes build/bench.json
 	$(BIN)/pip install --quiet --require-hashes -r requirements-bench.lock
 	$(PYTHON) -m s3logx_tests.bench
+
+scale: $(READY) ## time and cost against terabytes and machines, measured and simulated; writes docs/scale.md
+	$(PYTHON) -m s3logx_tests.bench.scale --measure
 
 wheel: $(READY) ## dist/*.whl
 	$(PYTHON) -m build --wheel --no-isolation

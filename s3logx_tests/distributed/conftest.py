@@ -17,7 +17,7 @@ from s3logx_tests.commands import UPDATE_SCOPES, backfill
 from s3logx_tests.distributed.cluster import KEY, LOGS, STORE
 from s3logx_tests.s3_server import S3Server, s3_server
 
-SPEC = SampleSpec(days=60, lines=300_000, files=1_200)
+SPEC = SampleSpec(days=60, lines=120_000, files=900)
 DATES = [(SPEC.first_date + timedelta(days=number)).isoformat() for number in range(SPEC.days)]
 
 

@@ -26,13 +26,29 @@ mkdir -p "$DAGSTER_HOME"
 # The instance's configuration belongs to the installation: a copy that was changed by hand stays.
 [ -e "$DAGSTER_HOME/dagster.yaml" ] || cp "$here/dagster.yaml" "$DAGSTER_HOME/dagster.yaml"
 
+# Who asks the code location before it listens gives it up after a while, and would have to be told to look again.
+wait_for_code_location() {
+    for _ in $(seq 600); do
+        if (exec 3<>"/dev/tcp/127.0.0.1/$S3LOGX_CODE_PORT") 2>/dev/null; then return; fi
+        sleep 0.5
+    done
+    echo "the code location does not listen on 127.0.0.1:$S3LOGX_CODE_PORT; start it first" >&2
+    exit 1
+}
+
 case ${1:-} in
 code-location)
     exec dagster api grpc --host 127.0.0.1 --port "$S3LOGX_CODE_PORT" \
         --module-name s3logx_assets.definitions --location-name s3logx_assets
     ;;
-daemon) exec dagster-daemon run -w "$here/workspace.yaml" ;;
-webserver) exec dagster-webserver --host 127.0.0.1 --port "${PORT:-3000}" -w "$here/workspace.yaml" ;;
+daemon)
+    wait_for_code_location
+    exec dagster-daemon run -w "$here/workspace.yaml"
+    ;;
+webserver)
+    wait_for_code_location
+    exec dagster-webserver --host 127.0.0.1 --port "${PORT:-3000}" -w "$here/workspace.yaml"
+    ;;
 worker)
     # What earlier starts made of celery.yaml for their children: it holds the broker's password, and is of no use any more.
     find "$DAGSTER_HOME/dagster_celery" -mindepth 2 -maxdepth 2 -mmin +5 -exec rm -r {} + 2>/dev/null || true

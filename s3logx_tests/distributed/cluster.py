@@ -116,7 +116,7 @@ class Cluster:
         """Code location, daemon and webserver; ready when the UI knows the graph."""
         for role in ("code-location", "daemon", "webserver"):
             self.start(self.head, role)
-        wait_for(self._location_is_loaded, "the webserver knows the code location")
+        wait_for(self._location_is_loaded, "the webserver knows the code location", 240)
 
     def _location_is_loaded(self) -> bool:
         with suppress(requests.ConnectionError):
@@ -221,10 +221,22 @@ def running_cluster(server: S3Server, first_date: str, dates: int) -> Iterator[C
         cluster = Cluster(root, server, first_date, dates)
         cluster.start_head()
         yield cluster
+    except BaseException:
+        _keep_logs(root)
+        raise
     finally:
         if cluster is not None:
             cluster.close()
         shutil.rmtree(root)
+
+
+def _keep_logs(root: Path) -> None:
+    """What the parts of a cluster said before something went wrong, below build/distributed-logs."""
+    kept = ROOT / "build" / "distributed-logs"
+    shutil.rmtree(kept, ignore_errors=True)
+    for path in root.glob("machines/*/*.log"):
+        (kept / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, kept / path.parent.name)
 
 
 @contextmanager

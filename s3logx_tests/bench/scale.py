@@ -149,29 +149,33 @@ def simulate(model: Model, given: Assumptions, terabytes: float, machines: int) 
     """A backfill of ten years on so many machines, date by date: the daemon starts one run after the other, a machine takes the
     next run when it is free, and all share one database."""
     megabytes = _sizes(terabytes * 1e6, given.spread)
-    speed = given.cores * given.efficiency
     parts = dict.fromkeys(("starting", "fetching objects", "parsing and writing", "event log", "summaries"), 0.0)
-    free = [0.0] * machines
-    database = 0.0  # when it is free
-    launched = busy = end = 0.0
-    for first in range(0, DATES, DATES_A_RUN):
-        launched += model.daemon_a_run
-        at = heapq.heappop(free)
-        begun = max(at, launched)
-        now = begun + given.start_seconds + model.a_run / speed
-        parts["starting"] += now - begun
-        for size in megabytes[first : first + DATES_A_RUN]:
-            objects = size * 1000 / given.object_kilobytes
-            fetching = objects / given.fetched_at_once * given.seconds_to_s3
-            working = (model.a_date + objects * model.an_object + size * model.a_megabyte) / speed
-            parts["fetching objects" if fetching > working else "parsing and writing"] += max(fetching, working)
-            now += max(fetching, working)
-            written = max(now, database) + model.database_a_date / given.database_cores
-            parts["event log"] += written - now
-            database = now = written
-        heapq.heappush(free, now)
-        busy += now - begun
-        end = max(end, now)
+    runs = [megabytes[first : first + DATES_A_RUN] for first in range(0, DATES, DATES_A_RUN)]
+    # (when, machine, what comes then, the dates that are left of its run)
+    events: list[tuple[float, int, str, list[float]]] = [(0.0, machine, "go on", []) for machine in range(machines)]
+    database = launched = busy = end = 0.0
+    while events:
+        now, machine, what, left = heapq.heappop(events)
+        if what == "record":
+            # The date's events, behind those of the dates that were earlier.
+            ready = database = max(now, database) + model.database_a_date / given.database_cores
+            parts["event log"] += ready - now
+            heapq.heappush(events, (ready, machine, "go on", left))
+            end = max(end, ready)
+        elif left:
+            fetching, working = _date(model, given, left[0])
+            ready = now + max(fetching, working)
+            parts["fetching objects" if fetching > working else "parsing and writing"] += ready - now
+            heapq.heappush(events, (ready, machine, "record", left[1:]))
+        elif runs:
+            launched += model.daemon_a_run
+            now = max(now, launched)
+            ready = now + given.start_seconds + model.a_run / (given.cores * given.efficiency)
+            parts["starting"] += ready - now
+            heapq.heappush(events, (ready, machine, "go on", runs.pop(0)))
+        else:
+            continue
+        busy += ready - now
     scopes = (
         model.a_scopes_run + terabytes * model.usage_rows_a_megabyte * model.a_million_usage_rows
     ) / given.efficiency
@@ -184,6 +188,13 @@ def simulate(model: Model, given: Assumptions, terabytes: float, machines: int) 
         parts=parts,
         dollars=_once(given, terabytes, (busy + scopes) / 3600),
     )
+
+
+def _date(model: Model, given: Assumptions, megabytes: float) -> tuple[float, float]:
+    """The seconds that a date's objects take to come, and those that the machine works meanwhile."""
+    objects = megabytes * 1000 / given.object_kilobytes
+    working = model.a_date + objects * model.an_object + megabytes * model.a_megabyte
+    return objects / given.fetched_at_once * given.seconds_to_s3, working / (given.cores * given.efficiency)
 
 
 def _sizes(total: float, spread: float) -> list[float]:

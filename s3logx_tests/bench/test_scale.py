@@ -22,11 +22,11 @@ from s3logx_tests.bench.scale import (
 MODEL = Model(
     a_run=8,
     a_date=0.3,
-    an_object=0.001,
+    an_object=0.0005,
     a_megabyte=0.01,
     a_scopes_run=8,
     a_million_usage_rows=10,
-    usage_rows_a_megabyte=500,
+    usage_rows_a_megabyte=5,
     history_kilobytes_a_date=60,
     database_a_date=0.5,
     daemon_a_run=2,
@@ -35,14 +35,14 @@ MODEL = Model(
 
 def test_a_model_gives_back_what_it_was_fitted_to() -> None:
     def run(dates: int, objects: int, megabytes: float, rows: int) -> Run:
-        seconds = 8 + 0.3 * dates + 0.001 * objects + 0.01 * megabytes
-        return Run(dates, objects, megabytes, seconds, 8 + rows * 10 / 1e6, rows, 100 + 60 * dates)
+        seconds = 8 + 0.3 * dates + 0.0005 * objects + 0.01 * megabytes
+        return Run(dates, objects, megabytes, seconds, 8 + (rows - 500) * 10 / 1e6, rows, 100 + 60 * dates)
 
     runs = {
         "few dates": run(4, 40, 1, 500),
         "more dates": run(40, 40, 1, 500),
         "more objects": run(4, 4000, 4, 2000),
-        "more bytes": run(4, 40, 200, 100_000),
+        "more bytes": run(4, 40, 200, 1_000),
     }
     found = fit(runs, {"database_seconds_a_date": 0.5, "daemon_seconds_a_run": 2})
     assert found == replace(
@@ -53,11 +53,11 @@ def test_a_model_gives_back_what_it_was_fitted_to() -> None:
 
 def test_machines_help_until_what_all_share_is_the_longest() -> None:
     given = Assumptions()
-    hours = [simulate(MODEL, given, 10, machines).hours for machines in (1, 2, 10, 1000)]
+    hours = [simulate(MODEL, given, 10, machines).hours for machines in (1, 2, 10, 200)]
     assert hours == sorted(hours, reverse=True)
     assert hours[0] / hours[1] > 1.8
     shared = (DATES * MODEL.database_a_date / given.database_cores) / 3600
-    assert simulate(MODEL, given, 0.001, 1000).hours > shared
+    assert simulate(MODEL, given, 0.001, 200).hours > shared
 
 
 def test_more_costs_more_and_small_objects_cost_most() -> None:

@@ -22,7 +22,8 @@ PHASES = {
 
 @dataclass(frozen=True)
 class Moments:
-    """When a run came to each of its events (seconds since 1970), the first time or, of the end of the step, the last."""
+    """When a run came to each of its events (seconds since 1970), the first time: what a second delivery of its step does
+    after the run has ended is no part of it."""
 
     run_id: str
     created: float
@@ -59,7 +60,7 @@ def moments(instance: dg.DagsterInstance, run_id: str, created: float) -> Moment
             found = event.engine_event_data.metadata.get("Celery worker")
             if found is not None:
                 workers.append(str(found.value).partition("@")[0])
-        elif kind == Kind.STEP_SUCCESS or kind not in at:
+        elif kind not in at:
             at[kind] = entry.timestamp
         starts += kind == Kind.STEP_START
     return Moments(run_id, created, at, starts, tuple(workers))

@@ -407,7 +407,8 @@ Processor seconds on a machine with two cores, logs in a bucket of a server on t
 
 {measured}
 
-From these, and from `make test-distributed`:
+From these, and from `make test-distributed` (whose database shares the cores with everything else, so that it looks dearer than it is;
+the cost of the scopes is a difference near what can be measured):
 
 {model}
 

@@ -137,7 +137,7 @@ def pinned_by_hash(campaign: Campaign) -> Toll:
         for requirement in filter(None, (words.partition("#")[0].strip() for words in text.splitlines())):
             count += 1
             pinned = re.fullmatch(
-                r"[A-Za-z0-9._-]+(\[[a-z0-9,_-]+\])?==\S+(\s*;.+?)?(\s+--hash=sha256:[0-9a-f]{64})+", requirement
+                r"[A-Za-z0-9._-]+(\[[a-z0-9, _-]+\])?==\S+(\s*;.+?)?(\s+--hash=sha256:[0-9a-f]{64})+", requirement
             )
             wrong += pinned is None
     for path in (tree / "Makefile", *(tree / "deploy").rglob("*.sh")):

@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
 READY := $(VENV)/.ready
 BROWSER := $(VENV)/.browser
+SERVICES := $(VENV)/.services
 
 # The data of `make run` and `make ui`. Point S3LOGX_LOGS at logs of your own to use these instead of the samples.
 DATA ?= $(CURDIR)/.data
@@ -23,10 +24,10 @@ export S3LOGX_FRESH_DAYS := 0
 SAMPLE := sample
 endif
 
-.PHONY: help setup sample run ui check format test servers pictures story attack torture bench fuzz wheel lock clean
+.PHONY: help setup sample run ui check format test servers pictures story attack test-distributed torture bench scale fuzz wheel lock clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 setup: $(READY) ## gawk, a virtual environment, the locked packages
 
@@ -74,6 +75,14 @@ story: $(READY) ## the whole story with a real daemon and S3 server, some minute
 attack: $(READY) ## the release policy against its attacker: a thousand random archives, histories of twenty releases; some minutes
 	$(BIN)/pytest -m privacy s3logx_tests/properties
 
+# Only the test of several machines needs a database and a broker.
+$(SERVICES): $(READY) deploy/celery/packages.sh
+	deploy/celery/packages.sh
+	@touch $@
+
+test-distributed: $(READY) $(SERVICES) ## several machines for real: PostgreSQL, Redis, Celery, S3; seven minutes, as root
+	$(BIN)/pytest -m distributed s3logx_tests/distributed
+
 torture: $(READY) ## every attack on the platform, and on its deliberately broken builds; one table
 	$(PYTHON) -m s3logx_tests.torture --breaks
 
@@ -83,6 +92,9 @@ fuzz: $(READY) ## two million hostile lines through both parsers
 bench: $(READY) ## against polars, DuckDB, chdb and cat; writes build/bench.json
 	$(BIN)/pip install --quiet --require-hashes -r requirements-bench.lock
 	$(PYTHON) -m s3logx_tests.bench
+
+scale: $(READY) ## time and cost against terabytes and machines, measured and simulated; writes docs/scale.md
+	$(PYTHON) -m s3logx_tests.bench.scale --measure
 
 wheel: $(READY) ## dist/*.whl
 	$(PYTHON) -m build --wheel --no-isolation

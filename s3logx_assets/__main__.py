@@ -55,6 +55,7 @@ def check(settings: Settings) -> int:
         "key": lambda: key_store.verify(private_files(settings), settings.home, settings.key),
         "geolocation": lambda: _providers(settings),
         **({"destination": lambda: _try_destination(settings)} if settings.publish_to else {}),
+        "executor": lambda: _try_executor(settings),
         "dataset rule": lambda: _try_dataset_rule(settings),
     }
     failed = 0
@@ -93,6 +94,16 @@ def _providers(settings: Settings) -> str:
     regions = {"embedded": "the packaged table", "mmdb": str(settings.mmdb), "ipinfo": "ipinfo.io"}[settings.geo]
     geocoder = ", then opencagedata.com" if settings.opencage_key else ""
     return f"regions from {regions}; coordinates packaged{geocoder}; ranges of clouds {settings.cloud_ranges}"
+
+
+def _try_executor(settings: Settings) -> str:
+    """How steps are executed; where workers do it, whether the broker that brings them to the workers answers."""
+    if settings.celery_config is None:
+        return {"in_process": "each run in its own process"}.get(settings.executor, "each step in a process of its own")
+    from s3logx_assets.executors import broker_answers  # brings Dagster, which takes a second
+
+    broker_answers(settings.celery_config)
+    return "Celery workers; the broker answers"
 
 
 def _try_dataset_rule(settings: Settings) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 
 import dagster as dg
 
+from s3logx_assets.alerts import build_alerts
 from s3logx_assets.assets.addresses import IP_INDEXES_ASSET, IP_REGIONS_ASSET, REGION_COORDINATES_ASSET
 from s3logx_assets.assets.daily import build_daily_assets
 from s3logx_assets.assets.extract import EXTRACTED_LOGS
@@ -27,6 +28,7 @@ from s3logx_assets.assets.summaries import build_scope_assets, make_scopes, upda
 from s3logx_assets.assets.usage import DAILY_USAGE_ASSET
 from s3logx_assets.automation import build_automation
 from s3logx_assets.code_references import code_references
+from s3logx_assets.executors import build_executor
 from s3logx_assets.freshness import freshness_policy
 from s3logx_assets.partitions import backfill_policy, log_dates
 from s3logx_assets.resources import build_resources
@@ -78,10 +80,10 @@ def build_defs(settings: Settings, overrides: Mapping[str, object] | None = None
     return dg.Definitions(
         assets=[asset.map_asset_specs(described) for asset in assets],
         jobs=[update_scopes, dg.define_asset_job("daily_dates", [*daily.keys], description=_DATES)],
-        sensors=sensors,
+        sensors=[*sensors, *build_alerts(settings)],
         schedules=schedules,
         resources={**build_resources(settings), "io_manager": RefusingIOManager(), **(overrides or {})},
-        executor=dg.in_process_executor,
+        executor=build_executor(settings),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from datetime import date
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from s3logx_assets.core.addresses import exclusion
 from s3logx_assets.core.asset_types import parse_asset_types
@@ -31,7 +31,16 @@ _INVENTORY = "the folder of an S3 Inventory's snapshots: a path, or s3://bucket/
 _PUBLISH_TO = "the path of a folder or of a git work tree, or s3://bucket/prefix"
 _SOURCE = "the web address below which the sources are read, such as https://git.example.org/archive/s3logx/blob/main"
 _SITE = "a web address with a name, such as https://usage.example.org"
-_SECRETS = ("key", "new_key", "excluded_ips", "ipinfo_key", "opencage_key")
+_WEBHOOK = "a web address that takes JSON by POST, https://…, or http://127.0.0.1:… on this machine"
+_EMAIL = "e-mail addresses, divided by commas"
+_SMTP = (
+    "smtps://user:password@host:465 or smtp://user:password@host:587 (STARTTLS), the user being the sender's address"
+)
+_CELERY = "the path of a YAML file such as deploy/celery/celery.yaml"
+# A webhook's address is what lets others write there.
+_SECRETS = ("key", "new_key", "excluded_ips", "ipinfo_key", "opencage_key", "alert_webhook", "alert_smtp")
+_EMAIL_ADDRESS = re.compile(r"[A-Za-z0-9._%+\-]{1,64}@[A-Za-z0-9.\-]{1,250}")
+EXECUTORS = ("in_process", "multiprocess", "celery")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,11 @@ class Settings:
     publish_push: bool = False
     fresh_days: int = 3
     source_url: str | None = None
+    executor: str = "in_process"
+    celery_config: Path | None = None
+    alert_webhook: str | None = field(default=None, repr=False)
+    alert_email: tuple[str, ...] = ()
+    alert_smtp: str | None = field(default=None, repr=False)
 
     @staticmethod
     def read(environment: Mapping[str, str] | None = None) -> "Settings":
@@ -129,6 +143,11 @@ class Settings:
             publish_push=_switch(env, "S3LOGX_PUBLISH_PUSH", False),
             fresh_days=_count(env, "S3LOGX_FRESH_DAYS", 3),
             source_url=_parse(env, "S3LOGX_SOURCE_URL", _SOURCE, _web_address),
+            executor=_choice(env, "S3LOGX_EXECUTOR", "in_process", EXECUTORS),
+            celery_config=_file(env, "S3LOGX_CELERY_CONFIG", _CELERY),
+            alert_webhook=_parse(env, "S3LOGX_ALERT_WEBHOOK", _WEBHOOK, _webhook, secret=True),
+            alert_email=_parse(env, "S3LOGX_ALERT_EMAIL", _EMAIL, _emails) or (),
+            alert_smtp=_parse(env, "S3LOGX_ALERT_SMTP", _SMTP, _smtp, secret=True),
         )
         if isinstance(settings.store, S3Location) and settings.key is None:
             raise SettingsError(
@@ -166,6 +185,14 @@ class Settings:
             )
         if settings.dataset_mapping is not None:
             file_kind(settings.dataset_mapping.name)
+        if (settings.executor == "celery") != (settings.celery_config is not None):
+            raise SettingsError(
+                f"S3LOGX_EXECUTOR=celery and S3LOGX_CELERY_CONFIG, {_CELERY}, are set together or not at all"
+            )
+        if bool(settings.alert_email) != (settings.alert_smtp is not None):
+            raise SettingsError(
+                f"S3LOGX_ALERT_EMAIL, {_EMAIL}, and S3LOGX_ALERT_SMTP, {_SMTP}, are set together or not at all"
+            )
         if settings.asset_types is not None:
             parse_asset_types(settings.asset_types)
         if settings.dataset_regex:
@@ -185,7 +212,9 @@ class Settings:
         value = getattr(self, name)
         if value is None:
             return "-"
-        return "(set)" if name in _SECRETS else str(value)
+        if name in _SECRETS:
+            return "(set)"
+        return ", ".join(value) or "-" if isinstance(value, tuple) else str(value)
 
 
 def _variable(name: str) -> str:
@@ -292,6 +321,32 @@ def _named_address(text: str) -> str:
     if re.fullmatch("[0-9.]+", urlsplit(address).hostname or ""):
         raise ValueError
     return address
+
+
+def _webhook(text: str) -> str:
+    """What is told of a failed run goes out encrypted, or stays on this machine."""
+    parts = urlsplit(text)
+    at_home = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
+    if not re.fullmatch("[!-~]{1,2000}", text) or not parts.hostname or not (parts.scheme == "https" or at_home):
+        raise ValueError
+    return text
+
+
+def _emails(text: str) -> tuple[str, ...]:
+    found = tuple(each.strip() for each in text.split(","))
+    if not all(_EMAIL_ADDRESS.fullmatch(each) for each in found):
+        raise ValueError
+    return found
+
+
+def _smtp(text: str) -> str:
+    parts = urlsplit(text)
+    known = parts.scheme in ("smtp", "smtps") and parts.hostname and parts.port and not parts.path
+    if not re.fullmatch("[!-~]{1,2000}", text) or not known or not parts.password:
+        raise ValueError
+    if not _EMAIL_ADDRESS.fullmatch(unquote(parts.username or "")):
+        raise ValueError
+    return text
 
 
 def _spdx(text: str) -> str:

@@ -11,8 +11,11 @@ _HERE = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The folder decides the tier: who needs servers or a browser is slow."""
     for item in items:
-        if item.path.relative_to(_HERE).parts[0] in ("integration", "browser"):
+        folder = item.path.relative_to(_HERE).parts[0]
+        if folder in ("integration", "browser"):
             item.add_marker("servers")
+        elif folder == "distributed":
+            item.add_marker("distributed")
 
 
 @pytest.fixture(autouse=True)

@@ -113,6 +113,13 @@ class S3Server:
             for _ in pool.map(put, objects):
                 pass
 
+    def objects(self, bucket: str, *prefixes: str) -> dict[str, bytes]:
+        """All objects whose keys begin with one of these."""
+        store = self.store(bucket)
+        keys = [item["path"] for prefix in prefixes for batch in obstore.list(store, prefix) for item in batch]
+        with ThreadPoolExecutor(THREADS) as pool:
+            return dict(zip(keys, pool.map(lambda key: bytes(obstore.get(store, key).bytes()), keys), strict=True))
+
 
 def _is_plain(key: str) -> bool:
     return key.isprintable() and all(segment not in ("", ".", "..") for segment in key.split("/"))

@@ -47,15 +47,29 @@ def _tree(campaign: Campaign) -> Path:
     return tree
 
 
+_FOR_EVERYBODY = "|".join(
+    (
+        r"(?<![\d.])0\.0\.0\.0(?!/)",
+        r"--host(?: |=|, )(?!127\.0\.0\.1)",
+        # Docker publishes a port on every address unless it is told one.
+        r"^ +- [\"']?\d+:\d+",
+        r"^EXPOSE ",
+        r"AssignPublicIp: ENABLED|PubliclyAccessible: true|MapPublicIpOnLaunch: true|PortMappings:",
+        r"type: (?:LoadBalancer|NodePort)",
+        r"^ingress:\n +enabled: true",
+    )
+)
+
+
 def loopback_alone(campaign: Campaign) -> Toll:
     """The UI as it is shipped, started for real: every socket that its processes listen on, and every host that a shipped
-    file names."""
+    file names, or way in that the configuration of a deployment opens."""
     tree = _tree(campaign)
     named = sum(
-        len(re.findall(r"(?<![\d.])0\.0\.0\.0(?!/)|--host[ =](?!127\.0\.0\.1)", path.read_text(errors="replace")))
+        len(re.findall(_FOR_EVERYBODY, path.read_text(errors="replace"), re.MULTILINE))
         for path in tree.rglob("*")
         if path.is_file()
-        and path.suffix in (".sh", ".yaml", ".yml", ".md", ".py", ".toml", "")
+        and path.suffix in (".sh", ".yaml", ".yml", ".md", ".py", ".toml", ".env", ".service", "")
         and "data" not in path.parts
     )
     if campaign.short:
@@ -72,7 +86,7 @@ def loopback_alone(campaign: Campaign) -> Toll:
     )
     try:
         answered = _answers("http://127.0.0.1:14731/server_info")
-        found = list(_listening(processes_of(SESSION, process.pid)))
+        found = list(listening(processes_of(SESSION, process.pid)))
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
@@ -95,7 +109,7 @@ def _answers(url: str) -> bool:
     return False
 
 
-def _listening(processes: list[int]) -> Iterator[str]:
+def listening(processes: list[int]) -> Iterator[str]:
     """The addresses on which these processes listen for TCP connections."""
     inodes = set()
     for process in processes:
@@ -123,7 +137,7 @@ def pinned_by_hash(campaign: Campaign) -> Toll:
         for requirement in filter(None, (words.partition("#")[0].strip() for words in text.splitlines())):
             count += 1
             pinned = re.fullmatch(
-                r"[A-Za-z0-9._-]+(\[[a-z0-9,_-]+\])?==\S+(\s*;.+?)?(\s+--hash=sha256:[0-9a-f]{64})+", requirement
+                r"[A-Za-z0-9._-]+(\[[a-z0-9, _-]+\])?==\S+(\s*;.+?)?(\s+--hash=sha256:[0-9a-f]{64})+", requirement
             )
             wrong += pinned is None
     for path in (tree / "Makefile", *(tree / "deploy").rglob("*.sh")):
@@ -285,6 +299,18 @@ def _everywhere() -> None:
     script.write_text(script.read_text().replace("127.0.0.1", "0.0.0.0"))  # noqa: S104
 
 
+def _published() -> None:
+    """A container's port is published for everybody."""
+    compose = Path(os.environ[_TREE]) / "deploy" / "docker" / "compose.yaml"
+    compose.write_text(compose.read_text().replace("- 127.0.0.1:3000:", "- 3000:"))
+
+
+def _public_address() -> None:
+    """The platform's task has an address of the internet."""
+    template = Path(os.environ[_TREE]) / "deploy" / "ecs" / "template.yaml"
+    template.write_text(template.read_text().replace("AssignPublicIp: DISABLED", "AssignPublicIp: ENABLED"))
+
+
 def _without_hash() -> None:
     """A requirement has lost its hash."""
     lock = Path(os.environ[_TREE]) / "requirements.lock"
@@ -304,7 +330,15 @@ def _quadratic() -> None:
 
 
 ATTACKS = (
-    Attack("doors: the UI on this machine alone", loopback_alone, (Break("the UI is for everybody", _everywhere),)),
+    Attack(
+        "doors: the UI on this machine alone",
+        loopback_alone,
+        (
+            Break("the UI is for everybody", _everywhere),
+            Break("a container's port is for everybody", _published),
+            Break("a task has a public address", _public_address),
+        ),
+    ),
     Attack("doors: requirements pinned by hash", pinned_by_hash, (Break("a hash is missing", _without_hash),)),
     Attack("doors: no shell", no_shell, (Break("gawk is started by a shell", _with_a_shell),)),
     Attack("doors: parsers are linear", linear_in_time, (Break("a parser is quadratic", _quadratic),)),

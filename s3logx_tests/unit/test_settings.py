@@ -119,6 +119,9 @@ def test_the_defaults_are_those_of_the_manual() -> None:
         ("S3LOGX_SITE_URL", "https://usage.example.org/x/", "site_url", "https://usage.example.org/x"),
         ("S3LOGX_SITE_URL", "http://localhost:8000", "site_url", "http://localhost:8000"),
         ("S3LOGX_LICENCE", "CC-BY-4.0", "licence", "CC-BY-4.0"),
+        ("S3LOGX_EXECUTOR", "multiprocess", "executor", "multiprocess"),
+        ("S3LOGX_ALERT_WEBHOOK", "https://chat.example/hooks/x", "alert_webhook", "https://chat.example/hooks/x"),
+        ("S3LOGX_ALERT_WEBHOOK", "http://127.0.0.1:9000/x", "alert_webhook", "http://127.0.0.1:9000/x"),
         ("S3LOGX_SOURCE_URL", "https://git.example.org/a/blob/v1/", "source_url", "https://git.example.org/a/blob/v1"),
     ],
 )
@@ -193,6 +196,12 @@ def test_a_legal_value_is_taken(name: str, text: str, field: str, value: object)
         ),
         ("S3LOGX_LICENCE", "CC BY 4.0", "an SPDX licence identifier"),
         ("S3LOGX_SOURCE_URL", "git@git.example.org:a", "the web address below which the sources are read"),
+        ("S3LOGX_EXECUTOR", "dask", "in_process or multiprocess or celery"),
+        ("S3LOGX_CELERY_CONFIG", "/no/such/celery.yaml", "is not a file; it must be the path of a YAML file"),
+        *(
+            ("S3LOGX_ALERT_EMAIL", text, "e-mail addresses, divided by commas")
+            for text in ("someone", "a@b.example;c@d.example", "a@b.example,")
+        ),
     ],
 )
 def test_an_illegal_value_is_refused_with_setting_value_and_what_is_legal(name: str, text: str, legal: str) -> None:
@@ -346,9 +355,58 @@ def test_a_regular_expression_that_excludes_everyone_is_refused(text: str) -> No
     assert "exclude everything" in refusal({**REQUIRED, "S3LOGX_EXCLUDED_IPS": text})
 
 
+def test_workers_and_their_configuration_are_chosen_together(tmp_path: Path) -> None:
+    path = tmp_path / "celery.yaml"
+    path.touch()
+    assert read(S3LOGX_EXECUTOR="celery", S3LOGX_CELERY_CONFIG=str(path)).celery_config == path
+    for half in ({"S3LOGX_EXECUTOR": "celery"}, {"S3LOGX_CELERY_CONFIG": str(path)}):
+        message = refusal({**REQUIRED, **half})
+        assert "S3LOGX_EXECUTOR=celery and S3LOGX_CELERY_CONFIG" in message
+
+
+SMTP = "smtps://alerts%40archive.example:t0ken@mail.example:465"
+
+
+def test_e_mail_needs_recipients_and_a_server() -> None:
+    found = read(S3LOGX_ALERT_EMAIL="a@archive.example, b@archive.example", S3LOGX_ALERT_SMTP=SMTP)
+    assert found.alert_email == ("a@archive.example", "b@archive.example")
+    assert dict(found.shown())["S3LOGX_ALERT_EMAIL"] == "a@archive.example, b@archive.example"
+    assert dict(read().shown())["S3LOGX_ALERT_EMAIL"] == "-"
+    for half in ({"S3LOGX_ALERT_EMAIL": "a@archive.example"}, {"S3LOGX_ALERT_SMTP": SMTP}):
+        message = refusal({**REQUIRED, **half})
+        assert all(name in message for name in ("S3LOGX_ALERT_EMAIL", "S3LOGX_ALERT_SMTP"))
+        assert "t0ken" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("S3LOGX_ALERT_WEBHOOK", "http://chat.example/hooks/t0ken"),
+        ("S3LOGX_ALERT_WEBHOOK", "https:///t0ken"),
+        ("S3LOGX_ALERT_WEBHOOK", "https://chat.example/t0ken with blanks"),
+        ("S3LOGX_ALERT_SMTP", "https://alerts%40archive.example:t0ken@mail.example:465"),
+        ("S3LOGX_ALERT_SMTP", "smtps://alerts:t0ken@mail.example:465"),
+        ("S3LOGX_ALERT_SMTP", "smtps://alerts%40archive.example:t0ken@mail.example"),
+        ("S3LOGX_ALERT_SMTP", "smtps://alerts%40archive.example:t0ken@mail.example:port"),
+        ("S3LOGX_ALERT_SMTP", "smtps://t0ken%40archive.example@mail.example:465"),
+        ("S3LOGX_ALERT_SMTP", "smtps://t0ken%40archive.example:@mail.example:465"),
+    ],
+)
+def test_a_way_to_tell_somebody_that_cannot_be_one_is_refused_without_being_shown(name: str, text: str) -> None:
+    message = refusal({**REQUIRED, name: text})
+    assert message.startswith(f"{name}=(not shown) is not legal; it must be ")
+    assert "t0ken" not in message
+
+
 def test_secrets_are_in_no_representation() -> None:
-    keys = {"IPINFO_API_KEY": "t0ken-of-ipinfo", "OPENCAGE_API_KEY": "t0ken-of-opencage"}
-    settings = read(S3LOGX_KEY=KEY_TEXT, S3LOGX_EXCLUDED_IPS="203.0.113.7,198.51.100.0/24", **keys)
+    keys = {
+        "IPINFO_API_KEY": "t0ken-of-ipinfo",
+        "OPENCAGE_API_KEY": "t0ken-of-opencage",
+        "S3LOGX_ALERT_WEBHOOK": "https://chat.example/t0ken",
+        "S3LOGX_ALERT_SMTP": SMTP,
+    }
+    more = {**keys, "S3LOGX_ALERT_EMAIL": "a@archive.example"}
+    settings = read(S3LOGX_KEY=KEY_TEXT, S3LOGX_EXCLUDED_IPS="203.0.113.7,198.51.100.0/24", **more)
     for text in (repr(settings), str(settings), f"{settings}", str(settings.shown())):
         assert KEY_TEXT not in text
         assert KEY.hex() not in text

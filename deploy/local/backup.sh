@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# A backup of one machine into a new folder: Dagster's history, and the store where that is a folder too. The master key is
+# not in it: it is kept apart. Not while the UI or a run is at work.
+#
+#   DAGSTER_HOME=… [S3LOGX_STORE=…] deploy/local/backup.sh FOLDER
+set -euo pipefail
+umask 077
+: "${DAGSTER_HOME:?is not set}"
+folder=${1:?the folder to make}
+store=${S3LOGX_STORE:-$DAGSTER_HOME/s3logx}
+mkdir "$folder"
+# As ui.sh does, so that neither begins while the other is at work.
+exec 9>"$DAGSTER_HOME/.ui.lock"
+flock -n 9 || { rmdir "$folder"; echo "the UI is at work over $DAGSTER_HOME; stop it first" >&2; exit 1; }
+tar -C "$DAGSTER_HOME" --exclude='./s3logx.key*' --exclude=./s3logx --exclude=./scratch --exclude=./cache \
+    --exclude=./.ui.lock -cf "$folder/history.tar" .
+case $store in
+s3://*) echo "the store is in a bucket; copy that with its own tools" >&2 ;;
+*) tar -C "$store" -cf "$folder/store.tar" . ;;
+esac
+# Last, so that a backup that was cut short cannot be taken for one.
+(cd "$folder" && sha256sum ./*.tar >SHA256SUMS)
+echo "backed up to $folder, without the master key: keep that apart" >&2

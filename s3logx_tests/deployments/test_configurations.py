@@ -1,0 +1,251 @@
+"""Every shipped configuration: read as the program reads it that it is for, and held to what all promise: nothing listens
+but on this machine, no secret is written down, every image has a version, nothing runs as root.
+
+The engines themselves (Docker, a Kubernetes cluster, the Helm chart) are not to be had in these tests.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+from dagster._config import process_config
+from dagster._core.instance.config import dagster_instance_config
+from dagster._core.workspace.config_schema import WORKSPACE_CONFIG_SCHEMA
+from dagster_celery.cli import get_validated_config
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+INSTANCES = ("local", "celery", "docker", "ecs")
+_ENVIRONMENT = {
+    "S3LOGX_PG_HOST": "127.0.0.1",
+    "S3LOGX_PG_PORT": "5432",
+    "S3LOGX_PG_DATABASE": "dagster",
+    "S3LOGX_PG_USER": "s3logx",
+    "S3LOGX_PG_PASSWORD": "p",
+    "S3LOGX_COMPUTE_LOG_BUCKET": "bucket",
+    "S3LOGX_COMPUTE_LOG_PREFIX": "prefix",
+    "S3LOGX_BROKER_URL": "redis://127.0.0.1:1/0",
+    "S3LOGX_RESULT_URL": "redis://127.0.0.1:1/1",
+    "S3LOGX_CODE_PORT": "4000",
+}
+
+
+def load(path: str) -> Any:
+    return yaml.safe_load((DEPLOY / path).read_text())
+
+
+def texts(value: Any) -> Iterator[tuple[str, str]]:
+    """(name, text) of every text in a configuration."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from ((name, inner),) if isinstance(inner, str) else texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts(inner)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in _ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("name", INSTANCES)
+def test_dagster_takes_each_instance(name: str, tmp_path: Path) -> None:
+    shutil.copy(DEPLOY / name / "dagster.yaml", tmp_path)
+    config, _ = dagster_instance_config(str(tmp_path))
+    assert config["telemetry"]["enabled"] is False
+    # One limit for every pool: those who ask services go one after the other, and wait in the queue.
+    assert config["concurrency"]["pools"] == {"granularity": "run", "default_limit": 1}
+    assert config["concurrency"]["runs"]["max_concurrent_runs"] >= 1
+    assert config["run_monitoring"]["enabled"] is True
+    assert config["retention"]["sensor"]["purge_after_days"]["skipped"] == 7
+    if name != "local":
+        assert config["storage"]["postgres"]["postgres_db"]["scheme"] == "postgresql+psycopg2"
+        assert config["run_retries"] == {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False}
+
+
+@pytest.mark.parametrize("name", ["celery", "docker"])
+def test_dagster_takes_each_workspace(name: str) -> None:
+    found = process_config(WORKSPACE_CONFIG_SCHEMA, load(f"{name}/workspace.yaml"))
+    assert found.success, found.errors
+    (location,) = load(f"{name}/workspace.yaml")["load_from"]
+    assert location["grpc_server"]["host"] == "127.0.0.1"
+
+
+def test_celery_takes_its_configuration() -> None:
+    config = get_validated_config(str(DEPLOY / "celery" / "celery.yaml"))
+    assert config["broker"] == _ENVIRONMENT["S3LOGX_BROKER_URL"]
+    options = config["config_source"]["broker_transport_options"]
+    assert options["visibility_timeout"] >= 2 * 3600
+
+
+def test_the_example_settings_are_settings() -> None:
+    lines = (DEPLOY / "celery" / "settings.env").read_text().splitlines()
+    names = [line.lstrip("#").partition("=")[0] for line in lines if re.match(r"#?[A-Z0-9_]+=", line)]
+    from s3logx_assets.settings import Settings
+
+    values = dict(line.split("=", 1) for line in lines if re.match(r"[A-Z0-9_]+=", line))
+    assert values["S3LOGX_KEY"] == "", "no key is shipped"
+    found = Settings.read({**values, "S3LOGX_KEY": "A" * 43 + "="})
+    known = {name for name, _ in found.shown()}
+    assert {name for name in names if name.startswith("S3LOGX_")} <= known | set(_ENVIRONMENT)
+
+
+@pytest.mark.parametrize(
+    "name", ["celery/start.sh", "celery/services.sh", "celery/packages.sh", "docker/entrypoint.sh"]
+)
+def test_scripts_are_shell_and_can_be_run(name: str) -> None:
+    path = DEPLOY / name
+    assert os.access(path, os.X_OK)
+    subprocess.run(["bash", "-n", path], check=True)
+
+
+def test_services_listen_nowhere_for_everybody(tmp_path: Path) -> None:
+    for address in ("0.0.0.0", "*", "::"):  # noqa: S104 that is what is refused
+        with mock.patch.dict(os.environ, {"S3LOGX_LISTEN": address}):
+            answer = subprocess.run(
+                [DEPLOY / "celery" / "services.sh", "start", tmp_path / "s"],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        assert answer.returncode == 2
+        assert "would let everybody in" in answer.stderr
+        assert not (tmp_path / "s" / "services.env").exists()
+
+
+def test_units_are_hardened_and_name_what_there_is() -> None:
+    unit = (DEPLOY / "celery" / "systemd" / "s3logx@.service").read_text()
+    for line in ("User=s3logx", "NoNewPrivileges=true", "ProtectSystem=strict", "UMask=0077", "LimitCORE=0"):
+        assert f"\n{line}\n" in unit
+    for path in re.findall(r"/opt/s3logx/deploy/(\S+)", unit):
+        assert (DEPLOY / path).is_file()
+
+
+def test_compose_publishes_nothing_but_on_this_machine() -> None:
+    services = load("docker/compose.yaml")["services"]
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert len(ports) == 2
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in ports)
+    commands = " ".join(" ".join(service.get("command", [])) for service in services.values())
+    assert re.findall(r"--host (\S+)", commands) == ["127.0.0.1", "127.0.0.1"]
+
+
+def test_compose_runs_nothing_as_root_and_nothing_writable() -> None:
+    for name, service in load("docker/compose.yaml")["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not service.get("privileged"), name
+        # PostgreSQL's own entrypoint gives its rights up once it has the folder.
+        assert name == "postgres" or service["user"] == "10001:10001"
+        image = service["image"].partition(":-")[2].rstrip("}") or service["image"]
+        assert re.fullmatch(r"[a-z0-9/.]+:[0-9]+\.[0-9]+[a-z0-9.-]*", image), image
+
+
+def test_compose_refers_only_to_what_there_is() -> None:
+    compose = load("docker/compose.yaml")
+    for name, service in compose["services"].items():
+        assert set(service.get("secrets", [])) <= set(compose["secrets"]), name
+        mode = service.get("network_mode")
+        assert mode is None or mode.removeprefix("service:") in compose["services"]
+        assert set(service.get("depends_on", [])) <= set(compose["services"])
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            assert source in compose["volumes"] or source.startswith("${") or (DEPLOY / "docker" / source).exists()
+    assert {secret["file"].partition("/secrets/")[0] for secret in compose["secrets"].values()} == {"."}
+    assert (DEPLOY / "docker" / ".gitignore").read_text() == "secrets/\n"
+
+
+_SECRET_NAME = re.compile("password|secret|key|token", re.IGNORECASE)
+_MAY = re.compile(r"/run/secrets/|^\./secrets/|^\{\{resolve:|^example|^dagster-postgresql-secret$|^alias/")
+
+
+@pytest.mark.parametrize("path", ["docker/compose.yaml", "celery/dagster.yaml", "celery/celery.yaml", "docker/dagster.yaml",
+                                  "ecs/dagster.yaml", "kubernetes/values.yaml"])  # fmt: skip
+def test_no_secret_is_written_down(path: str) -> None:
+    for name, text in texts(load(path)):
+        if _SECRET_NAME.search(name) and name not in ("secretName", "value"):
+            assert _MAY.search(text), (path, name)
+    raw = (DEPLOY / path).read_text()
+    assert not re.search(r"AKIA[0-9A-Z]{16}|-----BEGIN|://[^/\s]+:[^@/\s$]+@", raw)
+
+
+def test_the_dockerfile_passes_its_linter() -> None:
+    linter = Path(sys.executable).parent / "hadolint"
+    subprocess.run([linter, DEPLOY / "docker" / "Dockerfile"], check=True)
+
+
+def test_the_image_is_of_locked_packages_and_runs_as_nobody() -> None:
+    text = (DEPLOY / "docker" / "Dockerfile").read_text()
+    instructions = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert "USER 10001:10001" in instructions
+    installs = re.findall(r"pip install .*", text)
+    assert len(installs) == 3
+    assert all("--require-hashes" in words or "--no-deps" in words for words in installs)
+    assert "gawk" in text
+    root = DEPLOY.parent
+    for words in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE):
+        for source in words.split()[:-1]:
+            assert (root / source).exists(), source
+    # What is copied is let through to the builder.
+    allowed = [line[1:] for line in (root / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for words in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE):
+        for source in words.split()[:-1]:
+            assert any(source == name or source.startswith(f"{name}/") for name in allowed), source
+
+
+# The groups of values that the chart has, of version 1.13.
+_CHART = {
+    "dagsterHome", "global", "serviceAccount", "telemetry", "generatePostgresqlPasswordSecret",
+    "generateCeleryConfigSecret", "postgresql", "rabbitmq", "redis", "flower", "ingress", "dagsterWebserver",
+    "dagsterDaemon", "concurrency", "dagster-user-deployments", "runLauncher", "computeLogManager", "pythonLogs",
+    "retention", "migrate",
+}  # fmt: skip
+
+
+def test_kubernetes_values_make_sound_pods() -> None:
+    values = load("kubernetes/values.yaml")
+    assert set(values) <= _CHART
+    (code,) = values["dagster-user-deployments"]["deployments"]
+    assert code["dagsterApiGrpcArgs"] == ["--module-name", "s3logx_assets.definitions"]
+    assert values["ingress"]["enabled"] is False
+    assert values["dagsterWebserver"]["service"]["type"] == "ClusterIP"
+    for part in (values["dagsterWebserver"], values["dagsterDaemon"], code):
+        image = part["image"]
+        assert image["tag"] != "latest"
+        assert part["podSecurityContext"]["runAsNonRoot"] is True
+        assert part["securityContext"]["readOnlyRootFilesystem"] is True
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "s3logx"},
+            "spec": {
+                "securityContext": part["podSecurityContext"],
+                "volumes": part["volumes"],
+                "containers": [
+                    {
+                        "name": "s3logx",
+                        "image": f"{image['repository']}:{image['tag']}",
+                        "imagePullPolicy": image["pullPolicy"],
+                        "env": part.get("env", []),
+                        "envFrom": [{"secretRef": each} for each in part.get("envSecrets", [])],
+                        "securityContext": part["securityContext"],
+                        "volumeMounts": part["volumeMounts"],
+                        "resources": part["resources"],
+                    }
+                ],
+            },
+        }
+        kubernetes_validate.validate(pod, "1.33", strict=True)
+    launcher = values["runLauncher"]["config"]["k8sRunLauncher"]
+    assert launcher["securityContext"] == code["securityContext"]

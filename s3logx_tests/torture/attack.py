@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+# Names the function, MODULE:FUNCTION, that breaks the build in processes which start from nothing; see `sabotaged`.
+SABOTAGE = "S3LOGX_TORTURE_SABOTAGE"
+
 
 @dataclass(frozen=True)
 class Toll:

@@ -24,10 +24,9 @@ from s3logx_assets import automation
 from s3logx_assets.run_requests import range_tags
 from s3logx_tests.platform import DAILY
 from s3logx_tests.torture.archive import Archive, Contents
-from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll
+from s3logx_tests.torture.attack import SABOTAGE, Attack, Break, Campaign, Toll
 from s3logx_tests.torture.child import SESSION, processes_of
 from s3logx_tests.torture.crash import at_once, outliving
-from s3logx_tests.torture.sabotaged import SABOTAGE
 
 _ROOT = Path(__file__).parents[2]
 _PORT = 14732

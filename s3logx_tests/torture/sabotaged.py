@@ -6,7 +6,7 @@ SABOTAGE names the function as MODULE:FUNCTION. What the functions do lies with 
 import importlib
 import os
 
-SABOTAGE = "S3LOGX_TORTURE_SABOTAGE"
+from s3logx_tests.torture.attack import SABOTAGE
 
 _module, _, _function = os.environ[SABOTAGE].partition(":")
 getattr(importlib.import_module(_module), _function)()

@@ -4,17 +4,21 @@ What came of an attack is compared row for row with a run that nobody disturbed.
 """
 
 import base64
+import functools
 import json
 import random
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
+from s3logx_assets import dagster_home
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.resources import build_release_store
 from s3logx_tests.platform import DAILY, Configured, line
-from s3logx_tests.torture.attack import Toll, intact
+from s3logx_tests.torture.attack import Both, Toll, intact
 from s3logx_tests.torture.canaries import Canaries
 from s3logx_tests.torture.child import STEPS, Child, Job
 
@@ -25,12 +29,23 @@ _LEFT_BEHIND = (".writing-", ".new-", ".tmp")
 Contents = dict[str, Counter[str]]
 
 
+@functools.cache
+def _ready_home() -> tempfile.TemporaryDirectory[str]:
+    """A DAGSTER_HOME with nothing in its history: to make one takes as long as a run of a date."""
+    home = tempfile.TemporaryDirectory(prefix="torture-home-")
+    dagster_home.make_ready(Path(home.name))
+    return home
+
+
 class Archive(Configured):
     """Logs, home and store below `folder`, which is made. `settings` beside the folders'; the dates begin with FIRST."""
 
+    terms: Callable[[], None] = staticmethod(intact)
+    """What is called in each process that runs, before anything else."""
+
     def __init__(self, folder: Path, days: int = 3, files: int = 3, lines: int = 40, **settings: str) -> None:
         folder.mkdir(parents=True)
-        (folder / "home").mkdir()
+        shutil.copytree(_ready_home().name, folder / "home")
         self.folder = folder
         self.days = [FIRST + timedelta(days=number) for number in range(days)]
         self.environment = {
@@ -46,6 +61,12 @@ class Archive(Configured):
         for day in self.days:
             for number in range(files):
                 self.deliver(day, number, lines)
+
+    def without_history(self) -> "Archive":
+        """The same, with a DAGSTER_HOME that is as empty as before the first run."""
+        shutil.rmtree(self.folder / "home")
+        (self.folder / "home").mkdir()
+        return self
 
     def deliver(self, day: date, number: int, lines: int = 40) -> Path:
         """One more log file of a date, always the same for the same date and number."""
@@ -70,7 +91,7 @@ class Archive(Configured):
     ) -> Child:
         """Runs `steps` in a process group of its own."""
         first, last = self.days[0].isoformat(), self.days[-1].isoformat()
-        return Child(Job(self.folder, self.environment, first, last, steps, sabotage, doom))
+        return Child(Job(self.folder, self.environment, first, last, steps, Both(self.terms, sabotage), doom))
 
     def run(self, sabotage: Callable[[], None] = intact, steps: Sequence[str] = STEPS) -> int:
         """The same to its end; the exit code."""

@@ -4,6 +4,7 @@ The functions that run there live here, because a process imports the module of 
 that has imported everything, so that a try takes a second and not five.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from s3logx_assets import dagster_home
 from s3logx_tests.platform import DAILY, Platform
 from s3logx_tests.torture.attack import intact
 
@@ -101,6 +103,7 @@ def processes_of(kind: int, number: int) -> list[int]:
 
 def _work(job: Job, output: Path) -> None:
     os.setsid()
+    gc.freeze()  # what the server has imported stays as it is, and is not looked through again and again
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -122,6 +125,7 @@ def _work(job: Job, output: Path) -> None:
 
 def _all_steps(job: Job) -> bool:
     home = Path(job.environment["DAGSTER_HOME"])
+    dagster_home.make_ready(home)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         platform = Platform(job.folder, instance, job.environment)
         run = {

@@ -138,14 +138,18 @@ class Archive(Configured):
                 for part in ("part-0",) if asset != "summaries" else ("newest_month", "earlier_months"):
                     yield asset, f"{dimension}={value}", part
 
-    def toll(self, expected: Contents, child: Child | None = None) -> Toll:
+    def toll(self, expected: Contents, child: Child | None = None, assets: Sequence[str] = ()) -> Toll:
         """What is missing and what is too much against `expected`, what of `child` or of any writer is left, and canaries
-        where none may be."""
+        where none may be. With `assets` only the tables of these are compared."""
         left = (len(child.orphans()) if child is not None else 0) + len(self.left_behind())
         try:
             found = self.contents()
         except StoreError:
             return Toll(1, lost=max(1, self.damaged()), leaked=self.leaks(), manual=left)
+        if assets:
+            expected, found = (
+                {name: all_[name] for name in all_ if name.split()[0] in assets} for all_ in (expected, found)
+            )
         lost = sum((expected[name] - found.get(name, Counter())).total() for name in expected)
         doubled = sum((found[name] - expected.get(name, Counter())).total() for name in found)
         return Toll(1, lost, doubled, self.leaks(), left)

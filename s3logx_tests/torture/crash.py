@@ -386,7 +386,10 @@ ATTACKS = (
     ),
     Attack("crash: two runs at once, local store", partial(two_runs_at_once, in_folder, 120), (_APPENDED,)),
     Attack(
-        "crash: two runs at once, store in a bucket", partial(two_runs_at_once, _in_bucket, 40), (_APPENDED,), waits=True
+        "crash: two runs at once, store in a bucket",
+        partial(two_runs_at_once, _in_bucket, 40),
+        (_APPENDED,),
+        waits=True,
     ),
     Attack(
         "crash: the first openings of the history",

@@ -99,7 +99,8 @@ class Archive(Configured):
 
     def made(self, steps: Sequence[str] = STEPS) -> Contents:
         """What comes of a run that nobody disturbs."""
-        assert self.run(steps=steps) == 0
+        child = self.start(steps=steps)
+        assert child.end() == 0, child.output.read_text()[-2000:]
         return self.contents()
 
     def log_files(self) -> list[Path]:

@@ -23,6 +23,7 @@ from s3logx_assets.core import regions
 from s3logx_tests.http_service import HANGS_UP, HTML, MUTE, Answer, Asked, Service, json_answer, running_service
 from s3logx_tests.torture.archive import Archive
 from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll
+from s3logx_tests.torture.child import with_own_regions
 
 _KEY = "0123456789abcdefservice"
 # How a service is away: silent, hanging up, broken, out of quota, too busy for an hour, another page, no sense, half an answer.
@@ -47,6 +48,7 @@ class Days:
     number: int
 
     def __call__(self) -> None:
+        with_own_regions()
         away = timedelta(days=self.number)
 
         class Later(datetime):
@@ -73,8 +75,10 @@ class Days:
         named["HttpClient"] = client
         named["IpinfoClient"] = functools.partial(ipinfo.IpinfoClient, url=f"{self.url}/batch")
         named["IpinfoGeolocator"] = functools.partial(ipinfo.IpinfoGeolocator, clock=clock)
+        # A release names the lists that were used, and may not name an address.
+        lists_url = self.url.replace("127.0.0.1", "localhost")
         lists = tuple(
-            replace(source, url=f"{self.url}/{source.provider}", link="", read=live_ranges.read_aws)
+            replace(source, url=f"{lists_url}/{source.provider}", link="", read=live_ranges.read_aws)
             for source in live_ranges.SOURCES
         )
         named["LiveRanges"] = functools.partial(live_ranges.LiveRanges, sources=lists, client=client, clock=clock)

@@ -23,7 +23,7 @@ from s3logx_assets.run_requests import range_tags
 from s3logx_tests.platform import DAILY
 from s3logx_tests.torture.archive import SCOPED, Archive, Contents
 from s3logx_tests.torture.attack import SABOTAGE, Attack, Break, Campaign, Toll
-from s3logx_tests.torture.child import SESSION, processes_of
+from s3logx_tests.torture.child import SESSION, processes_of, with_own_regions
 from s3logx_tests.torture.crash import outliving
 
 _ROOT = Path(__file__).parents[2]
@@ -225,6 +225,7 @@ def _beyond(ui: Ui, waiting: tuple[str, ...]) -> bool:
 
 def _archive(campaign: Campaign, name: str, **settings: str) -> Archive:
     archive = Archive(campaign.folder / name, days=2, files=2, lines=25, S3LOGX_LAG_DAYS="0", **settings)
+    archive.terms = with_own_regions
     return archive.without_history()
 
 

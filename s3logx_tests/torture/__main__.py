@@ -7,6 +7,7 @@ file as its attack ends, so that a campaign that is interrupted shows what was d
 import argparse
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,10 +42,12 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{row.attack}{build}: {outcome}, {row.seconds:.0f} s", file=sys.stderr, flush=True)
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        Lanes(attacks, options, told).run()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    # What is killed does not clear up behind itself.
+    with tempfile.TemporaryDirectory(prefix="torture-", ignore_cleanup_errors=True) as folder:
+        try:
+            Lanes(attacks, options, Path(folder), told).run()
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
     print(record.tables(wanted))
     return 0 if record.is_well(wanted) else 1
 

@@ -26,12 +26,13 @@ Told = Callable[[Row], None]
 
 
 class Lanes:
-    """Runs attacks with `options` of `alone`; tells each row as it comes."""
+    """Runs attacks with `options` of `alone`, with temporary files below `folder`; tells each row as it comes."""
 
-    def __init__(self, attacks: Sequence[Attack], options: Sequence[str], told: Told) -> None:
+    def __init__(self, attacks: Sequence[Attack], options: Sequence[str], folder: Path, told: Told) -> None:
         self._computing = deque(attack for attack in attacks if not attack.waits)
         self._waiting = deque(attack for attack in attacks if attack.waits)
         self._options, self._told = options, told
+        self._environment = {**os.environ, "TMPDIR": str(folder)}
         self._lock = threading.Lock()
         self._running: set[int] = set()
         self._ended = False
@@ -66,7 +67,7 @@ class Lanes:
     def _attack(self, attack: Attack) -> None:
         command = [sys.executable, "-m", "s3logx_tests.torture.alone", attack.name, *self._options]
         # A session of its own: an interrupt from the terminal is for us, who then end it with all that it started.
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=self._environment, start_new_session=True)
         with self._lock:
             self._running.add(process.pid)
         assert process.stdout is not None

@@ -65,7 +65,7 @@ class Days:
             return HttpClient(service, key_setting, limits, sleep=lambda seconds: None)
 
         # Their own addresses would be looked up; these are of nobody.
-        regions._NOT_ROUTABLE = tuple(each for each in regions._NOT_ROUTABLE if each not in _DOCUMENTATION)  # type: ignore[misc]
+        vars(regions)["_NOT_ROUTABLE"] = tuple(each for each in regions._NOT_ROUTABLE if each not in _DOCUMENTATION)
         vars(cloud_ranges)["_cloudip"] = lambda: SimpleNamespace(version="2026-09-01", ranges=[])
         vars(cloud_ranges)["_iporigin"] = lambda: SimpleNamespace(built_at=0)
         vars(cloud_ranges)["_named_by_iporigin"] = lambda table: iter(())
@@ -124,7 +124,7 @@ def geolocation_away(campaign: Campaign) -> Toll:
             trouble = _TROUBLES[name]
             archive = make(name, S3LOGX_GEO="ipinfo")
             service.answers(trouble)
-            stopped = archive.run(campaign.sabotage) != 0
+            stopped = int(archive.run(campaign.sabotage) != 0)
             stopped += _night(archive, service, 1, campaign)
             service.answers(_as_ipinfo)
             stopped += sum(_night(archive, service, number, campaign) for number in (2, 3))

@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ _TERMINATE = """mutation($run: String!, $policy: TerminateRunPolicy!) {
   terminateRun(runId: $run, terminatePolicy: $policy) { __typename } }"""
 _RUNS = "{ runsOrError(limit: 50) { ... on Runs { results { runId status startTime endTime } } } }"
 _POLICIES = ("SAFE_TERMINATE", "MARK_AS_CANCELED_IMMEDIATELY")
+_WAITING = ("QUEUED", "NOT_STARTED", "STARTING")
 _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 # What is killed, by words of the command line; nothing: all of it at once.
 _VICTIMS = ("", "dagster._daemon", "dagster_webserver")
@@ -180,7 +182,7 @@ def terminated(campaign: Campaign) -> Toll:
                 each.deliver(each.days[number % 2], 5 + number)
             assert calm.run(steps=("dates",)) == 0
             run = ui.launch(archive)
-            until(lambda run=run: ui.runs()[run]["status"] not in ("QUEUED", "NOT_STARTED", "STARTING") or None)
+            until(partial(_is_under_way, ui, run))
             # A moment in every part of a run's time, so that few tries see all of it too.
             time.sleep((number + rng.random()) / count * (whole["endTime"] - whole["startTime"]))
             ui.ask(_TERMINATE, run=run, policy=_POLICIES[number % 2])
@@ -206,8 +208,7 @@ def started_again(campaign: Campaign) -> Toll:
         archive = _archive(campaign, f"again-{number}", S3LOGX_TRAILING_DATES="0")
         with ui_over(archive, campaign.sabotage) as ui:
             # In every other try the run is under way already: one that waits in the queue is lost in other ways.
-            waiting = ("QUEUED", "NOT_STARTED", "STARTING") if number % 2 == 0 else ()
-            until(lambda ui=ui, waiting=waiting: _beyond(ui, waiting) or None)
+            until(partial(_is_under_way, ui) if number % 2 == 0 else partial(_is_there, ui))
             time.sleep(rng.uniform(0, 2))
             killed = ui.kill(_VICTIMS[number % 3])
             stuck = not ui.ends_by_itself()
@@ -218,9 +219,15 @@ def started_again(campaign: Campaign) -> Toll:
     return toll + Toll(seen="the daemon, the webserver, all of it")
 
 
-def _beyond(ui: Ui, waiting: tuple[str, ...]) -> bool:
-    """Whether there is a run whose status is not among `waiting`."""
-    return any(run["status"] not in waiting for run in ui.runs().values())
+def _is_there(ui: Ui) -> bool | None:
+    """True when there is any run."""
+    return bool(ui.runs()) or None
+
+
+def _is_under_way(ui: Ui, run: str = "") -> bool | None:
+    """True when that run, or any, has begun."""
+    begun = [found for found, facts in ui.runs().items() if facts["status"] not in _WAITING]
+    return (run in begun if run else bool(begun)) or None
 
 
 def _archive(campaign: Campaign, name: str, **settings: str) -> Archive:

@@ -38,20 +38,22 @@ def _ready_home() -> tempfile.TemporaryDirectory[str]:
 
 
 class Archive(Configured):
-    """Logs, home and store below `folder`, which is made. `settings` beside the folders'; the dates begin with FIRST."""
+    """Logs, home and store below `folder`, which is made. `settings` beside the folders'."""
 
     terms: Callable[[], None] = staticmethod(intact)
     """What is called in each process that runs, before anything else."""
 
-    def __init__(self, folder: Path, days: int = 3, files: int = 3, lines: int = 40, **settings: str) -> None:
+    def __init__(
+        self, folder: Path, days: int = 3, files: int = 3, lines: int = 40, first: date = FIRST, **settings: str
+    ) -> None:
         folder.mkdir(parents=True)
         shutil.copytree(_ready_home().name, folder / "home")
         self.folder = folder
-        self.days = [FIRST + timedelta(days=number) for number in range(days)]
+        self.days = [first + timedelta(days=number) for number in range(days)]
         self.environment = {
             "DAGSTER_HOME": str(folder / "home"),
             "S3LOGX_LOGS": str(folder / "logs"),
-            "S3LOGX_FIRST_DATE": FIRST.isoformat(),
+            "S3LOGX_FIRST_DATE": first.isoformat(),
             "S3LOGX_WORKERS": "1",
             # With a key of its own choice two archives can be compared, and the key be looked for.
             "S3LOGX_KEY": base64.b64encode(random.Random("key").randbytes(32)).decode(),

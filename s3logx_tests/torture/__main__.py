@@ -41,7 +41,8 @@ def main(arguments: Sequence[str]) -> int:
         outcome = row.broke_off or f"harm {row.toll.harm:,} in {row.toll.tries:,} tries"
         print(f"{row.attack}{build}: {outcome}, {row.seconds:.0f} s", file=sys.stderr, flush=True)
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what runs in the background deaf to the first
+        signal.signal(number, signal.default_int_handler)
     # What is killed does not clear up behind itself.
     with tempfile.TemporaryDirectory(prefix="torture-", ignore_cleanup_errors=True) as folder:
         try:

@@ -163,6 +163,9 @@ def _errors_are_ends() -> None:
 ATTACKS = (
     Attack("services: logs that expire", expired_logs, (Break("history follows the listing", _shrinks),)),
     Attack(
-        "services: buckets out of order", bucket_out_of_order, (Break("a failed listing is an end", _errors_are_ends),)
+        "services: buckets out of order",
+        bucket_out_of_order,
+        (Break("a failed listing is an end", _errors_are_ends),),
+        waits=True,
     ),
 )

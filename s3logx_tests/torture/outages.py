@@ -37,6 +37,8 @@ _TROUBLES: dict[str, Answer] = {
     "no sense": json_answer([1, 2]),
     "cut off": Answer(200, b'{"prefixes": [{"ip_pre'),
 }
+# Where a release says that the lists are from.
+_LISTS = "https://lists.example.org"
 _CATCHING_UP = ("asked again", "scopes", "publication")
 
 
@@ -61,8 +63,14 @@ class Days:
 
         limits = Limits(attempts=2, connect_seconds=1, read_seconds=0.3, total_seconds=3)
 
+        url = self.url
+
+        class Client(HttpClient):
+            def ask(self, method: str, asked: str, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]
+                return super().ask(method, asked.replace(_LISTS, url), *arguments, **options)
+
         def client(service: str, key_setting: str = "", **options: object) -> HttpClient:
-            return HttpClient(service, key_setting, limits, sleep=lambda seconds: None)
+            return Client(service, key_setting, limits, sleep=lambda seconds: None)
 
         # Their own addresses would be looked up; these are of nobody.
         vars(regions)["_NOT_ROUTABLE"] = tuple(each for each in regions._NOT_ROUTABLE if each not in _DOCUMENTATION)
@@ -75,10 +83,8 @@ class Days:
         named["HttpClient"] = client
         named["IpinfoClient"] = functools.partial(ipinfo.IpinfoClient, url=f"{self.url}/batch")
         named["IpinfoGeolocator"] = functools.partial(ipinfo.IpinfoGeolocator, clock=clock)
-        # A release names the lists that were used, and may not name an address.
-        lists_url = self.url.replace("127.0.0.1", "localhost")
         lists = tuple(
-            replace(source, url=f"{lists_url}/{source.provider}", link="", read=live_ranges.read_aws)
+            replace(source, url=f"{_LISTS}/{source.provider}", link="", read=live_ranges.read_aws)
             for source in live_ranges.SOURCES
         )
         named["LiveRanges"] = functools.partial(live_ranges.LiveRanges, sources=lists, client=client, clock=clock)

@@ -43,12 +43,11 @@ class Archive(Configured):
     terms: Callable[[], None] = staticmethod(intact)
     """What is called in each process that runs, before anything else."""
 
-    def __init__(
-        self, folder: Path, days: int = 3, files: int = 3, lines: int = 40, first: date = FIRST, **settings: str
-    ) -> None:
+    def __init__(self, folder: Path, days: int = 3, files: int = 3, lines: int = 40, **settings: str) -> None:
         folder.mkdir(parents=True)
         shutil.copytree(_ready_home().name, folder / "home")
         self.folder = folder
+        first = date.fromisoformat(settings.get("S3LOGX_FIRST_DATE", FIRST.isoformat()))
         self.days = [first + timedelta(days=number) for number in range(days)]
         self.environment = {
             "DAGSTER_HOME": str(folder / "home"),

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import time
 from contextlib import closing
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
@@ -23,7 +23,7 @@ from s3logx_tests.torture.inputs import some_files_forgotten
 from s3logx_tests.torture.restarts import Ui, ui_over
 
 _PER_YEAR = 365
-_BEGAN = date(2015, 3, 1)  # no date after today has a partition
+_BEGAN = "2015-03-01"  # no date after today has a partition
 _PRUNE = ["s3logx_assets.pruning", "--older-than", "0"]
 # A page of the UI that takes longer to fill is of no use; a sensor that takes a minute is given up by Dagster.
 _MOST_SECONDS, _MOST_SECONDS_OF_A_TICK = 10.0, 30.0
@@ -46,8 +46,8 @@ def ten_years(campaign: Campaign) -> Toll:
     first. Then the UI is asked what it asks, and the sensors look. The last tenth is made again, twice, and Dagster's
     history pruned: nothing is forgotten, and nothing asked for again."""
     days = 40 if campaign.short else 10 * _PER_YEAR
-    settings = {"S3LOGX_LAG_DAYS": "0", "S3LOGX_TRAILING_DATES": "0"}
-    archive = Archive(campaign.folder / "years", days, 0, 0, _BEGAN, **settings)
+    settings = {"S3LOGX_FIRST_DATE": _BEGAN, "S3LOGX_LAG_DAYS": "0", "S3LOGX_TRAILING_DATES": "0"}
+    archive = Archive(campaign.folder / "years", days, 0, 0, **settings)
     logs = archive.folder / "logs"
     logs.mkdir()
     for number, day in enumerate(archive.days):

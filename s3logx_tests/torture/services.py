@@ -14,6 +14,7 @@ from typing import Any
 from s3logx_assets.adapters.s3 import Bucket
 from s3logx_assets.assets import extract
 from s3logx_assets.core.errors import TransientError
+from s3logx_tests.platform import DAILY
 from s3logx_tests.s3_faults import Fault, FaultProxy, faulty
 from s3logx_tests.s3_server import s3_server
 from s3logx_tests.torture.archive import FIRST, Archive
@@ -114,9 +115,12 @@ def _outage(
     succeeded = quick.end() == 0
     over.cancel()
     proxy.clear()
-    silent = succeeded and archive.contents() != expected
+    stored = archive.contents()
+    silent = succeeded and stored != expected
+    # What a date has is all of it, even if what came after it has failed.
+    short = sum((expected[name] - stored[name]).total() for name in stored if name.split()[0] in DAILY)
     failed = archive.start(campaign.sabotage, quick_tries).end() != 0
-    toll = archive.toll(expected, quick) + Toll(manual=silent + failed)
+    toll = archive.toll(expected, quick) + Toll(lost=short, manual=silent + failed)
     shutil.rmtree(archive.folder)
     return toll
 

@@ -1,7 +1,9 @@
 """Dagster's history made smaller: what goes, what Dagster knows afterwards, and what it forgets when too much goes."""
 
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -85,3 +87,17 @@ def test_by_its_command(
     assert "1 runs are deleted" in capsys.readouterr().out
     assert pruning.main(["--older-than", "0", "--show"]) == 0
     assert "0 of 2 runs can go" in capsys.readouterr().out
+
+
+def test_a_file_that_is_in_use_is_told(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = platform.folder / "home"
+    monkeypatch.setitem(os.environ, "DAGSTER_HOME", str(home))
+    monkeypatch.setattr(pruning, "_PATIENCE", 0.1)
+    with closing(sqlite3.connect(home / "history" / "runs" / "index.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert pruning.main(["--older-than", "1"]) == 1
+        other.rollback()
+    assert "could not be made smaller" in capsys.readouterr().err
+    assert pruning.main(["--older-than", "1"]) == 0

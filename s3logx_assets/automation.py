@@ -35,6 +35,8 @@ from s3logx_assets.settings import Settings
 
 # How many dates a tick lists, and goes on from there with the next one.
 _SLICE = 400
+# The cursor that stands before all dates; an empty one would leave the last one standing.
+_FROM_THE_FIRST = "0000-00-00"
 # How many dates a night have their failed lookups asked again, and how many their aged ones.
 ASKED_AGAIN = 30
 _EVERY = 30
@@ -102,7 +104,7 @@ def build_automation(
         some = [day for day in days if day.isoformat() > after][:_SLICE]
         found = new_files(context.instance, log_store, private_store, some)
         ended = not some or some[-1] == days[-1]
-        cursor = "" if ended else some[-1].isoformat()
+        cursor = _FROM_THE_FIRST if ended else some[-1].isoformat()
         return dg.SensorResult(**found, cursor=cursor)
 
     @dg.schedule(

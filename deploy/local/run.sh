@@ -6,8 +6,7 @@ bin=$1
 module=s3logx_assets.definitions
 here=$(dirname "$0")
 
-mkdir -p "$DAGSTER_HOME"
-[ -e "$DAGSTER_HOME/dagster.yaml" ] || cp "$here/dagster.yaml" "$DAGSTER_HOME/dagster.yaml"
+"$bin/python" -m s3logx_assets.dagster_home "$here/dagster.yaml"
 log=$DAGSTER_HOME/run.log
 : >"$log"
 

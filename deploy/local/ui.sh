@@ -2,8 +2,7 @@
 # The Dagster UI with its daemon, on this machine only. $1 is the folder with the commands.
 set -euo pipefail
 bin=$1
-mkdir -p "$DAGSTER_HOME"
-[ -e "$DAGSTER_HOME/dagster.yaml" ] || cp "$(dirname "$0")/dagster.yaml" "$DAGSTER_HOME/dagster.yaml"
+"$bin/python" -m s3logx_assets.dagster_home "$(dirname "$0")/dagster.yaml"
 # Two daemons on one history would double every request.
 exec 9>"$DAGSTER_HOME/.ui.lock"
 flock -n 9 || { echo "the UI is already running over $DAGSTER_HOME" >&2; exit 1; }

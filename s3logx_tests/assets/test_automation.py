@@ -9,6 +9,7 @@ import pytest
 from dagster._core.storage.tags import GRPC_INFO_TAG, RUN_KEY_TAG
 
 from s3logx_assets import __main__ as commands
+from s3logx_assets import automation
 from s3logx_assets.dead_runs import end_dead_runs
 from s3logx_assets.run_requests import run_key_of
 from s3logx_tests.platform import DAILY, Platform, line
@@ -121,3 +122,18 @@ def test_what_is_behind_is_printed_as_ranges(young: Platform, capsys: pytest.Cap
     assert behind() == [f"{five}...{five}", f"{one}...{one}"]
     assert young.daily(five, one).success
     assert behind() == []
+
+
+def test_after_the_last_slice_of_dates_the_first_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over more dates than a tick lists, the cursor stayed behind the last but one slice for good, and a late file of an
+    earlier date was never seen."""
+    monkeypatch.setattr(automation, "_SLICE", 4)
+    (tmp_path / "instance").mkdir()
+    with dg.instance_for_test(temp_dir=str(tmp_path / "instance")) as instance:
+        young = with_young_files(Platform.make(tmp_path, instance))
+        assert young.daily(str(TODAY - timedelta(days=6)), str(TODAY)).success
+        first = f"4 dates are up to date, {TODAY - timedelta(days=6)} to {TODAY - timedelta(days=3)}"
+        last = f"3 dates are up to date, {TODAY - timedelta(days=2)} to {TODAY}"
+        assert [young.tick("new_log_files_sensor") for _ in range(4)] == [first, last, first, last]

@@ -4,17 +4,21 @@ What came of an attack is compared row for row with a run that nobody disturbed.
 """
 
 import base64
+import functools
 import json
 import random
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
+from s3logx_assets import dagster_home
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.resources import build_release_store
 from s3logx_tests.platform import DAILY, Configured, line
-from s3logx_tests.torture.attack import Toll, intact
+from s3logx_tests.torture.attack import Both, Toll, intact
 from s3logx_tests.torture.canaries import Canaries
 from s3logx_tests.torture.child import STEPS, Child, Job
 
@@ -25,18 +29,30 @@ _LEFT_BEHIND = (".writing-", ".new-", ".tmp")
 Contents = dict[str, Counter[str]]
 
 
+@functools.cache
+def _ready_home() -> tempfile.TemporaryDirectory[str]:
+    """A DAGSTER_HOME with nothing in its history: to make one takes as long as a run of a date."""
+    home = tempfile.TemporaryDirectory(prefix="torture-home-")
+    dagster_home.make_ready(Path(home.name))
+    return home
+
+
 class Archive(Configured):
-    """Logs, home and store below `folder`, which is made. `settings` beside the folders'; the dates begin with FIRST."""
+    """Logs, home and store below `folder`, which is made. `settings` beside the folders'."""
+
+    terms: Callable[[], None] = staticmethod(intact)
+    """What is called in each process that runs, before anything else."""
 
     def __init__(self, folder: Path, days: int = 3, files: int = 3, lines: int = 40, **settings: str) -> None:
         folder.mkdir(parents=True)
-        (folder / "home").mkdir()
+        shutil.copytree(_ready_home().name, folder / "home")
         self.folder = folder
-        self.days = [FIRST + timedelta(days=number) for number in range(days)]
+        first = date.fromisoformat(settings.get("S3LOGX_FIRST_DATE", FIRST.isoformat()))
+        self.days = [first + timedelta(days=number) for number in range(days)]
         self.environment = {
             "DAGSTER_HOME": str(folder / "home"),
             "S3LOGX_LOGS": str(folder / "logs"),
-            "S3LOGX_FIRST_DATE": FIRST.isoformat(),
+            "S3LOGX_FIRST_DATE": first.isoformat(),
             "S3LOGX_WORKERS": "1",
             # With a key of its own choice two archives can be compared, and the key be looked for.
             "S3LOGX_KEY": base64.b64encode(random.Random("key").randbytes(32)).decode(),
@@ -46,6 +62,12 @@ class Archive(Configured):
         for day in self.days:
             for number in range(files):
                 self.deliver(day, number, lines)
+
+    def without_history(self) -> "Archive":
+        """The same, with a DAGSTER_HOME that is as empty as before the first run."""
+        shutil.rmtree(self.folder / "home")
+        (self.folder / "home").mkdir()
+        return self
 
     def deliver(self, day: date, number: int, lines: int = 40) -> Path:
         """One more log file of a date, always the same for the same date and number."""
@@ -70,7 +92,7 @@ class Archive(Configured):
     ) -> Child:
         """Runs `steps` in a process group of its own."""
         first, last = self.days[0].isoformat(), self.days[-1].isoformat()
-        return Child(Job(self.folder, self.environment, first, last, steps, sabotage, doom))
+        return Child(Job(self.folder, self.environment, first, last, steps, Both(self.terms, sabotage), doom))
 
     def run(self, sabotage: Callable[[], None] = intact, steps: Sequence[str] = STEPS) -> int:
         """The same to its end; the exit code."""
@@ -78,7 +100,8 @@ class Archive(Configured):
 
     def made(self, steps: Sequence[str] = STEPS) -> Contents:
         """What comes of a run that nobody disturbs."""
-        assert self.run(steps=steps) == 0
+        child = self.start(steps=steps)
+        assert child.end() == 0, child.output.read_text()[-2000:]
         return self.contents()
 
     def log_files(self) -> list[Path]:
@@ -117,14 +140,18 @@ class Archive(Configured):
                 for part in ("part-0",) if asset != "summaries" else ("newest_month", "earlier_months"):
                     yield asset, f"{dimension}={value}", part
 
-    def toll(self, expected: Contents, child: Child | None = None) -> Toll:
+    def toll(self, expected: Contents, child: Child | None = None, assets: Sequence[str] = ()) -> Toll:
         """What is missing and what is too much against `expected`, what of `child` or of any writer is left, and canaries
-        where none may be."""
+        where none may be. With `assets` only the tables of these are compared."""
         left = (len(child.orphans()) if child is not None else 0) + len(self.left_behind())
         try:
             found = self.contents()
         except StoreError:
             return Toll(1, lost=max(1, self.damaged()), leaked=self.leaks(), manual=left)
+        if assets:
+            expected, found = (
+                {name: all_[name] for name in all_ if name.split()[0] in assets} for all_ in (expected, found)
+            )
         lost = sum((expected[name] - found.get(name, Counter())).total() for name in expected)
         doubled = sum((found[name] - expected.get(name, Counter())).total() for name in found)
         return Toll(1, lost, doubled, self.leaks(), left)

@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+# Names the function, MODULE:FUNCTION, that breaks the build in processes which start from nothing; see `sabotaged`.
+SABOTAGE = "S3LOGX_TORTURE_SABOTAGE"
+
 
 @dataclass(frozen=True)
 class Toll:
@@ -52,6 +55,18 @@ def intact() -> None:
 
 
 @dataclass(frozen=True)
+class Both:
+    """Calls one, then the other."""
+
+    first: Callable[[], None]
+    second: Callable[[], None]
+
+    def __call__(self) -> None:
+        self.first()
+        self.second()
+
+
+@dataclass(frozen=True)
 class Campaign:
     """One attack's terms: a folder of its own; `short`: as many tries as a test has time for, chosen by `seed`;
     `sabotage` is what breaks the build, in every process that runs it."""
@@ -64,8 +79,9 @@ class Campaign:
 
 @dataclass(frozen=True)
 class Attack:
-    """An attack by name. Each of `breaks` is one that it must notice."""
+    """An attack by name. Each of `breaks` is one that it must notice. `waits`: most of its time nothing is computed."""
 
     name: str
     run: Callable[[Campaign], Toll]
     breaks: Sequence[Break]
+    waits: bool = False

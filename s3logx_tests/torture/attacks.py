@@ -1,6 +1,6 @@
 """All attacks, in the order of the table."""
 
-from s3logx_tests.torture import crash, disk, doors, inputs, leaks, load, memory, restarts, services
+from s3logx_tests.torture import crash, disk, doors, inputs, leaks, load, memory, outages, restarts, services
 from s3logx_tests.torture.attack import Attack
 
 ATTACKS: tuple[Attack, ...] = (
@@ -10,6 +10,7 @@ ATTACKS: tuple[Attack, ...] = (
     *memory.ATTACKS,
     *inputs.ATTACKS,
     *services.ATTACKS,
+    *outages.ATTACKS,
     *leaks.ATTACKS,
     *doors.ATTACKS,
     *load.ATTACKS,

@@ -9,20 +9,21 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import dagster as dg
 import pyarrow as pa
 
-from s3logx_assets.adapters import gawk, local_files
+from s3logx_assets import dagster_home
+from s3logx_assets.adapters import gawk, local_files, s3_files
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_tests.s3_server import s3_server
 from s3logx_tests.torture.archive import Archive, Contents
@@ -34,7 +35,11 @@ _SETTINGS = {"S3LOGX_LAG_DAYS": "0"}
 _AT_ONCE = 2
 # Over a bucket most of a try is waiting for what a dead run has locked.
 _AT_ONCE_IN_BUCKET = 6
-_NUMBERS = itertools.count()
+_NUMBERS, _LOCKED = itertools.count(), itertools.count()
+# Of so many archives in a bucket one has locks that wait as long as they do for users; they wait a third of that in the others.
+_GENUINE, _FASTER = 6, 3
+# Of so many tries one begins before Dagster has any history.
+_FROM_NOTHING = 4
 
 # Makes an archive of a name in the campaign's folder.
 Maker = Callable[[str], Archive]
@@ -58,9 +63,16 @@ def _in_bucket(campaign: Campaign) -> Iterator[Maker]:
         def make(name: str) -> Archive:
             store = {"S3LOGX_STORE": f"s3://torture/{name}-{next(_NUMBERS)}", **server.environment()}
             os.environ.update(server.environment())  # this process reads the store too
-            return Archive(campaign.folder / name, days=2, files=2, lines=25, **_SETTINGS, **store)
+            archive = Archive(campaign.folder / name, days=2, files=2, lines=25, **_SETTINGS, **store)
+            if next(_LOCKED) % _GENUINE:
+                archive.terms = _quicker_locks
+            return archive
 
         yield make
+
+
+def _quicker_locks() -> None:
+    s3_files.RENEWED, s3_files.PATIENCE = s3_files.RENEWED / _FASTER, s3_files.PATIENCE / _FASTER
 
 
 def _parallel(place: Place) -> int:
@@ -87,39 +99,81 @@ def at_any_moment(place: Place, tries: int, campaign: Campaign) -> Toll:
     with place(campaign) as make:
         expected, _, seconds = calm(make)
         rng = random.Random(campaign.seed)
-        moments = [rng.uniform(0, seconds) for _ in range(4 if campaign.short else tries)]
+        plans = [(number, rng.uniform(0, seconds)) for number in range(4 if campaign.short else tries)]
 
-        def one(moment: float) -> Toll:
-            archive = make(f"moment-{moment:.6f}")
+        def one(plan: tuple[int, float]) -> Toll:
+            number, moment = plan
+            archive = make(f"moment-{number}")
+            if number % _FROM_NOTHING == 0:
+                archive.without_history()
             child = archive.start(campaign.sabotage)
             child.wait(moment)
             child.kill()
             return _again(archive, child, expected, campaign)
 
-        return at_once(one, moments, f"over {seconds:.1f} s", _parallel(place))
+        return at_once(one, plans, f"over {seconds:.1f} s", _parallel(place))
 
 
 def two_runs_at_once(place: Place, tries: int, campaign: Campaign) -> Toll:
-    """Two runs of the same dates and assets; in every other try one of them is killed. Either may fail, since the other
-    has what it needs; a third run ends it."""
+    """Two runs of the same dates and assets; in three of four tries one of them, or both, are killed at a random moment.
+    Either may fail, since the other has what it needs; a third run ends it."""
     with place(campaign) as make:
         expected, _, seconds = calm(make)
         rng = random.Random(campaign.seed)
-        plans = [(number, rng.uniform(0, seconds)) for number in range(3 if campaign.short else tries)]
+        plans = [(number, rng.uniform(0, 1.5 * seconds)) for number in range(3 if campaign.short else tries)]
 
         def one(plan: tuple[int, float]) -> Toll:
             number, moment = plan
             archive = make(f"two-{number}")
-            # Dagster itself does not bear two processes that make its history at the same moment.
-            dg.DagsterInstance.from_config(str(archive.folder / "home")).dispose()
+            if number % _FROM_NOTHING == 0:
+                archive.without_history()
             first, second = archive.start(campaign.sabotage), archive.start(campaign.sabotage)
-            if number % 2:
-                first.wait(moment)
-                first.kill()
+            doomed = ((), (first,), (second,), (first, second))[number % 4]
+            if doomed:
+                doomed[0].wait(moment)
+            for child in doomed:
+                child.kill()
             first.end()
             return _again(archive, second, expected, campaign) + Toll(manual=len(first.orphans()))
 
-        return at_once(one, plans, "two runs, one killed in every other try", _parallel(place) // 2)
+        return at_once(one, plans, "none, one, the other, both killed", _parallel(place) // 2)
+
+
+def first_openings(tries: int, campaign: Campaign) -> Toll:
+    """Three processes that find DAGSTER_HOME empty at the same moment: each can use the history, and so can all that follow."""
+    campaign.folder.mkdir(parents=True, exist_ok=True)
+    archive = Archive(campaign.folder / "calm", days=1, files=0)
+    assert archive.run(steps=()) == 0  # what the processes are forked from is there from now on
+
+    def one(number: int) -> Toll:
+        archive = Archive(campaign.folder / f"{number}", days=1, files=0).without_history()
+        together = AtOnce(time.monotonic() + 0.3)
+        children = [archive.start(campaign.sabotage, together, steps=()) for _ in range(3)]
+        failed = sum(child.end() != 0 for child in children)
+        wrong = sum(_marks(archive.folder / "home" / name) != 1 for name in _HISTORY)
+        shutil.rmtree(archive.folder)
+        return Toll(1, manual=failed + wrong)
+
+    return at_once(one, range(10 if campaign.short else tries), "three processes at the same moment")
+
+
+_HISTORY = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
+
+
+def _marks(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT count(*) FROM alembic_version").fetchone()[0])
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """Waits for a moment of the machine's clock, with open eyes."""
+
+    moment: float
+
+    def __call__(self) -> None:
+        while time.monotonic() < self.moment:
+            pass
 
 
 def asked_to_end(tries: int, campaign: Campaign) -> Toll:
@@ -299,6 +353,11 @@ def _appended() -> None:
     TableStore.write_groups = write_groups  # type: ignore[method-assign]
 
 
+def _all_at_once() -> None:
+    """Nobody waits for who makes Dagster's history."""
+    dagster_home._alone = lambda home: nullcontext()  # type: ignore[assignment,return-value]
+
+
 _IN_PLACE = Break("tables are written where they are read", written_in_place)
 _APPENDED = Break("a date that is made again is added to what is there", _appended)
 
@@ -308,15 +367,35 @@ ATTACKS = (
         partial(at_every_step, in_folder, 1000),
         (_IN_PLACE, Break("what a dead writer left stays", _never_swept)),
     ),
-    Attack("crash: killed at every step, store in a bucket", partial(at_every_step, _in_bucket, 5), (_APPENDED,)),
+    Attack(
+        "crash: killed at every step, store in a bucket",
+        partial(at_every_step, _in_bucket, 12),
+        (_APPENDED,),
+        waits=True,
+    ),
     Attack(
         "crash: killed at any moment, local store",
         partial(at_any_moment, in_folder, 300),
         (Break("a process outlives the run", outliving), _APPENDED),
     ),
-    Attack("crash: killed at any moment, store in a bucket", partial(at_any_moment, _in_bucket, 60), (_APPENDED,)),
-    Attack("crash: two runs at once, local store", partial(two_runs_at_once, in_folder, 40), (_APPENDED,)),
-    Attack("crash: two runs at once, store in a bucket", partial(two_runs_at_once, _in_bucket, 20), (_APPENDED,)),
+    Attack(
+        "crash: killed at any moment, store in a bucket",
+        partial(at_any_moment, _in_bucket, 100),
+        (_APPENDED,),
+        waits=True,
+    ),
+    Attack("crash: two runs at once, local store", partial(two_runs_at_once, in_folder, 120), (_APPENDED,)),
+    Attack(
+        "crash: two runs at once, store in a bucket",
+        partial(two_runs_at_once, _in_bucket, 40),
+        (_APPENDED,),
+        waits=True,
+    ),
+    Attack(
+        "crash: the first openings of the history",
+        partial(first_openings, 100),
+        (Break("nobody waits for who makes the history", _all_at_once),),
+    ),
     Attack("crash: SIGTERM and SIGINT", partial(asked_to_end, 40), (Break("a process outlives the run", outliving),)),
     Attack("crash: power loss", power_loss, (Break("a table is renamed before it is synced", _never_synced),)),
 )

@@ -281,7 +281,18 @@ def keys_that_mean_something(campaign: Campaign) -> Toll:
 
 
 # What belongs into DAGSTER_HOME.
-_HOME = ("s3logx", "cache", "scratch", "history", "schedules", "storage", "logs", ".telemetry", ".logs_queue")
+_HOME = (
+    ".ready.lock",
+    "s3logx",
+    "cache",
+    "scratch",
+    "history",
+    "schedules",
+    "storage",
+    "logs",
+    ".telemetry",
+    ".logs_queue",
+)
 _KEYS = (
     *(
         "../../../%(it)s",

@@ -8,33 +8,27 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import dagster as dg
 
 from s3logx_assets import automation
 from s3logx_assets.run_requests import range_tags
 from s3logx_tests.platform import DAILY
-from s3logx_tests.torture.archive import Archive, Contents
-from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll
-from s3logx_tests.torture.child import SESSION, processes_of
-from s3logx_tests.torture.crash import at_once, outliving
-from s3logx_tests.torture.sabotaged import SABOTAGE
+from s3logx_tests.torture.archive import SCOPED, Archive, Contents
+from s3logx_tests.torture.attack import SABOTAGE, Attack, Break, Campaign, Toll
+from s3logx_tests.torture.child import SESSION, processes_of, with_own_regions
+from s3logx_tests.torture.crash import outliving
 
 _ROOT = Path(__file__).parents[2]
-_PORT = 14732
 _PATIENCE = 300.0  # seconds
-# How long after it was asked for a run may be under way.
-_SPAN = 8.0  # seconds
-_STEPS = ("dates", "scopes")
 _WORKSPACE = """load_from:
   - python_module:
       module_name: s3logx_tests.torture.sabotaged
@@ -44,8 +38,9 @@ _LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $p
   __typename ... on LaunchRunSuccess { run { runId } } } }"""
 _TERMINATE = """mutation($run: String!, $policy: TerminateRunPolicy!) {
   terminateRun(runId: $run, terminatePolicy: $policy) { __typename } }"""
-_STATUS = "query($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
+_RUNS = "{ runsOrError(limit: 50) { ... on Runs { results { runId status startTime endTime } } } }"
 _POLICIES = ("SAFE_TERMINATE", "MARK_AS_CANCELED_IMMEDIATELY")
+_WAITING = ("QUEUED", "NOT_STARTED", "STARTING")
 _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 # What is killed, by words of the command line; nothing: all of it at once.
 _VICTIMS = ("", "dagster._daemon", "dagster_webserver")
@@ -56,10 +51,11 @@ class Ui:
 
     def __init__(self, archive: Archive, sabotage: Callable[[], None]) -> None:
         (archive.folder / "workspace.yaml").write_text(_WORKSPACE)
+        self._port = _free_port()
         environment = {
             **os.environ,
             **archive.environment,
-            "PORT": str(_PORT),
+            "PORT": str(self._port),
             "PYTHONPATH": str(_ROOT),
             SABOTAGE: f"{sabotage.__module__}:{sabotage.__name__}",
         }
@@ -73,20 +69,28 @@ class Ui:
                 start_new_session=True,
             )
 
-    def processes(self, words: str = "") -> list[int]:
+    def processes(self, words: str = "") -> set[int]:
         """Its processes that have `words` in their command lines."""
-        found = []
+        found = set()
         for process in processes_of(SESSION, self._process.pid):
             with suppress(OSError):
                 if words in Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode():
-                    found.append(process)
+                    found.add(process)
         return found
 
-    def kill(self, words: str = "") -> None:
-        """Kills these of its processes."""
-        for process in self.processes(words):
+    def kill(self, words: str = "") -> int:
+        """Kills these of its processes; how many there were."""
+        victims = self.processes(words)
+        for process in victims:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
+        return len(victims)
+
+    def ends_by_itself(self) -> bool:
+        """Whether the command returns within a minute."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(60)
+        return self._process.returncode is not None
 
     def end(self) -> None:
         """Ends what is left of it."""
@@ -103,16 +107,16 @@ class Ui:
         """The answer to a request of the UI, which is tried until somebody answers."""
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(
-            f"http://127.0.0.1:{_PORT}/graphql", body, {"Content-Type": "application/json"}
+            f"http://127.0.0.1:{self._port}/graphql", body, {"Content-Type": "application/json"}
         )
 
         def answered() -> Any:
-            with suppress(OSError), urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            with suppress(OSError), urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
                 (found,) = json.load(answer)["data"].values()
                 return found
             return None
 
-        return _until(answered)
+        return until(answered)
 
     def launch(self, archive: Archive) -> str:
         """Asks for a run of all dates; its id."""
@@ -129,15 +133,31 @@ class Ui:
             answer = self.ask(_LAUNCH, params=params)
             return str(answer["run"]["runId"]) if "run" in answer else None
 
-        return str(_until(launched))
+        return str(until(launched))
 
-    def status(self, run: str) -> str:
-        """A run's status."""
-        return str(self.ask(_STATUS, run=run)["status"])
+    def runs(self) -> dict[str, dict[str, Any]]:
+        """The latest runs, by id."""
+        return {run["runId"]: run for run in self.ask(_RUNS)["results"]}
+
+    def ended(self, run: str) -> dict[str, Any]:
+        """A run when it has ended."""
+        until(lambda: self.runs()[run]["status"] in _ENDED or None)
+        return self.runs()[run]
+
+    def is_busy(self) -> bool:
+        """Whether any run has not ended."""
+        return any(run["status"] not in _ENDED for run in self.runs().values())
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
-def _ui(archive: Archive, sabotage: Callable[[], None]) -> Iterator[Ui]:
+def ui_over(archive: Archive, sabotage: Callable[[], None]) -> Iterator[Ui]:
+    """The UI until the block ends."""
     ui = Ui(archive, sabotage)
     try:
         yield ui
@@ -146,90 +166,96 @@ def _ui(archive: Archive, sabotage: Callable[[], None]) -> Iterator[Ui]:
 
 
 def terminated(campaign: Campaign) -> Toll:
-    """A run is terminated from the UI at some moment, kindly or by force, and asked for again: no process of it is left, no
-    table is damaged, and the sensors do the rest."""
-    expected = _archive(campaign, "calm").made(_STEPS)
-
-    def one(plan: tuple[int, float]) -> Toll:
-        number, moment = plan
-        archive = _archive(campaign, f"terminated-{number}")
-        with _ui(archive, campaign.sabotage) as ui:
+    """A late file, and a run that is terminated from the UI at some moment, kindly or by force, and asked for again, many
+    times: no process of it is left, no table is damaged, the run after it makes all of it; and the sensors do the rest."""
+    archive, calm = _archive(campaign, "archive"), _archive(campaign, "calm")
+    rng = random.Random(campaign.seed)
+    count = 2 if campaign.short else 10
+    toll = Toll()
+    with ui_over(archive, campaign.sabotage) as ui:
+        whole = ui.ended(ui.launch(archive))
+        toll += Toll(manual=whole["status"] != "SUCCESS")
+        until(lambda: not ui.is_busy() or None)
+        known = ui.processes()
+        for number in range(count):
+            for each in (archive, calm):
+                each.deliver(each.days[number % 2], 5 + number)
+            assert calm.run(steps=("dates",)) == 0
             run = ui.launch(archive)
-            _until(lambda: ui.status(run) not in ("QUEUED", "NOT_STARTED") or None)
-            time.sleep(moment)
+            until(partial(_is_under_way, ui, run))
+            # A moment in every part of a run's time, so that few tries see all of it too.
+            time.sleep((number + rng.random()) / count * (whole["endTime"] - whole["startTime"]))
             ui.ask(_TERMINATE, run=run, policy=_POLICIES[number % 2])
-            _until(lambda: ui.status(run) in _ENDED or None)
-            left = _left(ui)
+            ui.ended(run)
+            left = _left(ui, known)
             damaged = archive.damaged()
-            again = ui.launch(archive)
-            _until(lambda: ui.status(again) in _ENDED or None)
-            failed = ui.status(again) != "SUCCESS"
-            _caught_up(archive, expected)
-        return archive.toll(expected) + Toll(lost=damaged, manual=left + failed)
-
-    return at_once(one, _plans(campaign, 12), "kindly and by force", parallel=1)
+            failed = ui.ended(ui.launch(archive))["status"] != "SUCCESS"
+            toll += archive.toll(calm.contents(), assets=DAILY) + Toll(lost=damaged, manual=left + failed)
+        assert calm.run(steps=("dates", "scopes")) == 0
+        toll += _caught_up(archive, calm.contents())
+    return toll + Toll(seen=f"{count} runs, kindly and by force; then the sensors")
 
 
 def started_again(campaign: Campaign) -> Toll:
     """The daemon, the webserver, or all that `make ui` started, is killed at some moment after the first run was asked for,
     and `make ui` is typed again: nothing else is done, and everything is made."""
-    expected = _archive(campaign, "calm").made(_STEPS)
-
-    def one(plan: tuple[int, float]) -> Toll:
-        number, moment = plan
+    calm = _archive(campaign, "calm")
+    assert calm.run(steps=("dates", "scopes")) == 0
+    expected = calm.contents()
+    rng = random.Random(campaign.seed)
+    toll = Toll()
+    for number in range(2 if campaign.short else 6):
         archive = _archive(campaign, f"again-{number}", S3LOGX_TRAILING_DATES="0")
-        with _ui(archive, campaign.sabotage) as ui:
-            _until(lambda: _asked_for_runs(archive) or None)
-            time.sleep(moment)
-            ui.kill(_VICTIMS[number % 3])
-        with _ui(archive, campaign.sabotage):
-            _caught_up(archive, expected)
-        return archive.toll(expected)
+        with ui_over(archive, campaign.sabotage) as ui:
+            # In every other try the run is under way already: one that waits in the queue is lost in other ways.
+            until(partial(_is_under_way, ui) if number % 2 == 0 else partial(_is_there, ui))
+            time.sleep(rng.uniform(0, 2))
+            killed = ui.kill(_VICTIMS[number % 3])
+            stuck = not ui.ends_by_itself()
+            if stuck:
+                ui.end()
+            with ui_over(archive, campaign.sabotage):
+                toll += _caught_up(archive, expected) + Toll(manual=stuck + (killed == 0))
+    return toll + Toll(seen="the daemon, the webserver, all of it")
 
-    return at_once(one, _plans(campaign, 12), "the daemon, the webserver, all of it", parallel=1)
+
+def _is_there(ui: Ui) -> bool | None:
+    """True when there is any run."""
+    return bool(ui.runs()) or None
+
+
+def _is_under_way(ui: Ui, run: str = "") -> bool | None:
+    """True when that run, or any, has begun."""
+    begun = [found for found, facts in ui.runs().items() if facts["status"] not in _WAITING]
+    return (run in begun if run else bool(begun)) or None
 
 
 def _archive(campaign: Campaign, name: str, **settings: str) -> Archive:
-    return Archive(campaign.folder / name, days=2, files=2, lines=25, S3LOGX_LAG_DAYS="0", **settings)
+    archive = Archive(campaign.folder / name, days=2, files=2, lines=25, S3LOGX_LAG_DAYS="0", **settings)
+    archive.terms = with_own_regions
+    return archive.without_history()
 
 
-def _plans(campaign: Campaign, tries: int) -> Sequence[tuple[int, float]]:
-    """Each try's number and its moment, in seconds: one in every part of the span, so that few tries see all of it too."""
-    rng = random.Random(campaign.seed)
-    count = 2 if campaign.short else tries
-    edges = [_SPAN * number / count for number in range(count + 1)]
-    moments = [rng.uniform(*edge) for edge in pairwise(edges)]
-    return list(enumerate(moments))
-
-
-def _asked_for_runs(archive: Archive) -> int:
-    home = archive.folder / "home"
-    if not (home / "dagster.yaml").exists():
-        return 0
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        return instance.get_runs_count()
-
-
-def _left(ui: Ui) -> int:
-    """Processes of a run that has ended, after some time to go."""
-    words = ("execute_run", "gawk", "sleep 1000")
+def _left(ui: Ui, known: set[int]) -> int:
+    """Processes beside the `known` ones when no run is under way, after some time to go."""
     deadline = time.monotonic() + 20
-
-    def found() -> int:
-        return sum(len(ui.processes(word)) for word in words)
-
-    while found() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return found()
+    while left := ui.processes() - known:
+        if time.monotonic() > deadline and not ui.is_busy():
+            return len(left)
+        time.sleep(0.2)
+    return 0
 
 
-def _caught_up(archive: Archive, expected: Contents) -> None:
-    """Waits until everything is as it should be; what is not in the end, the toll will tell."""
+def _caught_up(archive: Archive, expected: Contents) -> Toll:
+    """The toll, as soon as there is none or it has been waited for long enough."""
+    assets = (*DAILY, *SCOPED)
     with suppress(TimeoutError):
-        _until(lambda: not archive.toll(expected).harm or None, seconds=120)
+        until(lambda: not archive.toll(expected, assets=assets).harm or None, seconds=120)
+    return archive.toll(expected, assets=assets)
 
 
-def _until(condition: Callable[[], Any], seconds: float = _PATIENCE) -> Any:
+def until(condition: Callable[[], Any], seconds: float = _PATIENCE) -> Any:
+    """What `condition` gives when that is not None any more. Raises TimeoutError."""
     deadline = time.monotonic() + seconds
     while (found := condition()) is None:
         if time.monotonic() > deadline:
@@ -255,10 +281,13 @@ def _asked_for_once() -> None:
 
 
 ATTACKS = (
-    Attack("restarts: terminated from the UI", terminated, (Break("a process outlives the run", outliving),)),
+    Attack(
+        "restarts: terminated from the UI", terminated, (Break("a process outlives the run", outliving),), waits=True
+    ),
     Attack(
         "restarts: daemon and webserver",
         started_again,
         (Break("what was asked for once is never asked for again", _asked_for_once),),
+        waits=True,
     ),
 )

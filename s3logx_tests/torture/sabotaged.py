@@ -1,4 +1,5 @@
-"""The product's code location after a function has had its way with it, as Dagster's own processes load it.
+"""The product's code location after a function has had its way with it, as Dagster's own processes load it. Its sensors look
+more often than they do for users, so that what they do is seen sooner.
 
 SABOTAGE names the function as MODULE:FUNCTION. What the functions do lies with the attacks.
 """
@@ -6,8 +7,10 @@ SABOTAGE names the function as MODULE:FUNCTION. What the functions do lies with 
 import importlib
 import os
 
-SABOTAGE = "S3LOGX_TORTURE_SABOTAGE"
+from s3logx_assets import automation
+from s3logx_tests.torture.attack import SABOTAGE
 
+automation._EVERY = 3  # seconds
 _module, _, _function = os.environ[SABOTAGE].partition(":")
 getattr(importlib.import_module(_module), _function)()
 

@@ -14,6 +14,7 @@ from typing import Any
 from s3logx_assets.adapters.s3 import Bucket
 from s3logx_assets.assets import extract
 from s3logx_assets.core.errors import TransientError
+from s3logx_tests.platform import DAILY
 from s3logx_tests.s3_faults import Fault, FaultProxy, faulty
 from s3logx_tests.s3_server import s3_server
 from s3logx_tests.torture.archive import FIRST, Archive
@@ -65,8 +66,8 @@ def _expiries(archive: Archive) -> list[Callable[[], None]]:
 
 
 def bucket_out_of_order(campaign: Campaign) -> Toll:
-    """Logs and store in buckets that refuse, fail or cut off every request of a kind for some seconds: the run says so or has
-    all of it; the next one has all of it."""
+    """Logs and store in buckets that refuse, fail or cut off every request of a kind, for some seconds or for longer than a run:
+    it says so or has all of it; the next one has all of it."""
     calm = Archive(campaign.folder / "calm", files=2, lines=15, S3LOGX_LAG_DAYS="0")
     expected = calm.made()
     toll = Toll()
@@ -106,15 +107,20 @@ def _outage(
     }
     proxy.clear()
     proxy.inject(fault, where, method, times=-1)
+    # Every other outage is longer than the run; the others end in the middle of it, or before.
     over = threading.Timer(_OUTAGE, proxy.clear)
-    over.start()
+    if number % 2:
+        over.start()
     quick = archive.start(campaign.sabotage, quick_tries)
     succeeded = quick.end() == 0
     over.cancel()
     proxy.clear()
-    silent = succeeded and archive.contents() != expected
+    stored = archive.contents()
+    silent = succeeded and stored != expected
+    # What a date has is all of it, even if what came after it has failed.
+    short = sum((expected[name] - stored[name]).total() for name in stored if name.split()[0] in DAILY)
     failed = archive.start(campaign.sabotage, quick_tries).end() != 0
-    toll = archive.toll(expected, quick) + Toll(manual=silent + failed)
+    toll = archive.toll(expected, quick) + Toll(lost=short, manual=silent + failed)
     shutil.rmtree(archive.folder)
     return toll
 
@@ -163,6 +169,9 @@ def _errors_are_ends() -> None:
 ATTACKS = (
     Attack("services: logs that expire", expired_logs, (Break("history follows the listing", _shrinks),)),
     Attack(
-        "services: buckets out of order", bucket_out_of_order, (Break("a failed listing is an end", _errors_are_ends),)
+        "services: buckets out of order",
+        bucket_out_of_order,
+        (Break("a failed listing is an end", _errors_are_ends),),
+        waits=True,
     ),
 )

@@ -9,6 +9,7 @@ from s3logx_tests.torture.attacks import ATTACKS
 
 # Quick enough for every day.
 _QUICK = (
+    "crash: the first openings of the history",
     "crash: killed at any moment, local store",
     "input: cut at every byte",
     "input: keys for a shell, paths",

@@ -1,0 +1,78 @@
+"""The campaign itself: what its tables say of attacks that did harm, broke off or were not made, and that what it ends is gone."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from s3logx_tests.torture import lanes
+from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll, intact
+from s3logx_tests.torture.lanes import Lanes, end_all
+from s3logx_tests.torture.record import Record, Row
+
+ATTACK = Attack("a: b", lambda campaign: Toll(), (Break("c", intact),))
+WANTED = [(ATTACK, ""), (ATTACK, "c")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "well"),
+    [
+        ([], False),
+        ([Row("a: b", "", Toll(5))], False),
+        ([Row("a: b", "", Toll(5)), Row("a: b", "c", Toll(1, lost=3))], True),
+        ([Row("a: b", "", Toll(5, leaked=1)), Row("a: b", "c", Toll(1, lost=3))], False),
+        ([Row("a: b", "", Toll(5)), Row("a: b", "c", Toll(1))], False),
+        ([Row("a: b", "", Toll(5), broke_off="OSError"), Row("a: b", "c", Toll(1, lost=3))], False),
+        ([Row("a: b", "", Toll(5)), Row("a: b", "c", Toll(1, manual=1), broke_off="OSError")], False),
+    ],
+)
+def test_all_is_well_when_everything_was_done_and_each_break_alone_did_harm(
+    rows: list[Row], well: bool, tmp_path: Path
+) -> None:
+    record = Record(tmp_path / "build" / "rows.jsonl")
+    for row in rows:
+        record.add(row)
+    assert record.is_well(WANTED) == well
+    assert [Row.read(words) for words in (tmp_path / "build" / "rows.jsonl").read_text().splitlines()] == rows
+
+
+def test_the_tables_tell_harm_what_broke_off_and_what_was_not_done(tmp_path: Path) -> None:
+    record = Record(tmp_path / "rows.jsonl")
+    assert record.tables(WANTED).count("not done") == 2
+    record.add(Row("a: b", "", Toll(1200, 1, 2, 3, 4, "five"), 60.2))
+    record.add(Row("a: b", "c", Toll(1, manual=1), broke_off="OSError"))
+    first, second = record.tables(WANTED).split("\n\n")
+    assert first.splitlines()[2] == "| a: b | 1,200 | 1 | 2 | 3 | 4 | 60 | five |"
+    assert second.splitlines()[2] == "| a: b | c | NOT NOTICED, it broke off: OSError |"
+
+
+def test_what_is_ended_is_gone_with_all_that_it_started() -> None:
+    child = "import subprocess, sys; subprocess.Popen(['sleep', '998'], start_new_session=True); print(1, flush=True); input()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", child], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin, process.stdout:
+        process.stdout.readline()
+        (grandchild,) = lanes._descendants(process.pid)
+        end_all(process.pid)
+        process.wait()
+    assert not lanes._is_running(grandchild)
+
+
+def test_an_attack_that_takes_too_long_counts_as_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "_LIMIT", 0.2)
+    rows: list[Row] = []
+    started = time.monotonic()
+    Lanes([Attack("input: 100,000 files of a date", _never, ())], [], tmp_path, rows.append).run()
+    assert time.monotonic() - started < 60
+    (row,) = rows
+    assert not row.is_well
+    assert "did not end" in row.broke_off
+
+
+def _never(campaign: Campaign) -> Toll:
+    raise AssertionError("the attack of this name is made elsewhere")

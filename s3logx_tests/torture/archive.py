@@ -3,9 +3,11 @@
 What came of an attack is compared row for row with a run that nobody disturbed. How it is attacked does not belong here.
 """
 
+import atexit
 import base64
 import functools
 import json
+import os
 import random
 import shutil
 import tempfile
@@ -15,6 +17,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from s3logx_assets import dagster_home
+from s3logx_assets.adapters.closed_periods import PERIOD, RELEASED_USAGE
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.resources import build_release_store
 from s3logx_tests.platform import DAILY, Configured, line
@@ -30,10 +33,17 @@ Contents = dict[str, Counter[str]]
 
 
 @functools.cache
-def _ready_home() -> tempfile.TemporaryDirectory[str]:
-    """A DAGSTER_HOME with nothing in its history: to make one takes as long as a run of a date."""
-    home = tempfile.TemporaryDirectory(prefix="torture-home-")
-    dagster_home.make_ready(Path(home.name))
+def _ready_home() -> str:
+    """A DAGSTER_HOME with nothing in its history: to make one takes as long as a run of a date. It goes with the process that made
+    it, not with the first of its children that ends."""
+    home, maker = tempfile.mkdtemp(prefix="torture-home-"), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == maker:
+            shutil.rmtree(home, ignore_errors=True)
+
+    atexit.register(remove)
+    dagster_home.make_ready(Path(home))
     return home
 
 
@@ -45,7 +55,7 @@ class Archive(Configured):
 
     def __init__(self, folder: Path, days: int = 3, files: int = 3, lines: int = 40, **settings: str) -> None:
         folder.mkdir(parents=True)
-        shutil.copytree(_ready_home().name, folder / "home")
+        shutil.copytree(_ready_home(), folder / "home")
         self.folder = folder
         first = date.fromisoformat(settings.get("S3LOGX_FIRST_DATE", FIRST.isoformat()))
         self.days = [first + timedelta(days=number) for number in range(days)]
@@ -54,6 +64,8 @@ class Archive(Configured):
             "S3LOGX_LOGS": str(folder / "logs"),
             "S3LOGX_FIRST_DATE": first.isoformat(),
             "S3LOGX_WORKERS": "1",
+            # An attack has few dates; all of them are to be told.
+            "S3LOGX_RELEASE_PERIOD": "day",
             # With a key of its own choice two archives can be compared, and the key be looked for.
             "S3LOGX_KEY": base64.b64encode(random.Random("key").randbytes(32)).decode(),
             **settings,
@@ -139,6 +151,8 @@ class Archive(Configured):
             for value in self.store.partitions(asset, dimension):
                 for part in ("part-0",) if asset != "summaries" else ("newest_month", "earlier_months"):
                     yield asset, f"{dimension}={value}", part
+        for value in self.store.partitions(RELEASED_USAGE, PERIOD):
+            yield RELEASED_USAGE, f"{PERIOD}={value}", "part-0"
 
     def toll(self, expected: Contents, child: Child | None = None, assets: Sequence[str] = ()) -> Toll:
         """What is missing and what is too much against `expected`, what of `child` or of any writer is left, and canaries

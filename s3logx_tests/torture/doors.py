@@ -160,7 +160,9 @@ def no_shell(campaign: Campaign) -> Toll:
     archive = Archive(campaign.folder / "started", 1, 0, 0, S3LOGX_LAG_DAYS="0")
     path = archive.folder / "logs" / f"{archive.days[0]}-00-00-00-KEYS"
     path.parent.mkdir()
-    path.write_text(line("$(touch%20canary)/`canary`") + line("a;canary/|canary", second=1))
+    keys = ("$(touch%20canary)/`canary`", "a;canary/|canary")
+    # As many people as a release tells of.
+    path.write_text("".join(line(key, second=1, host=host) for key in keys for host in range(1, 13)))
     record = archive.folder / "started"
     failed = archive.start(doom=Started(record)).end() != 0
     started = [words.split("\0") for words in record.read_text().split("\n") if words]

@@ -257,7 +257,11 @@ def keys_that_mean_something(campaign: Campaign) -> Toll:
         folder = campaign.folder / f"keys-{len(settings)}-{toll.tries}"
         archive = Archive(folder / "inside", 1, 0, 0, S3LOGX_LAG_DAYS="0", **settings)
         keys = [key % {"it": "obeyed"} for key in _KEYS]
-        text = "".join(line(key, second=number, request_id=f"{number:016X}") for number, key in enumerate(keys))
+        text = "".join(
+            line(key, second=number, host=host, request_id=f"{number:08X}{host:08X}")
+            for number, key in enumerate(keys)
+            for host in range(1, _CROWD + 1)
+        )
         path = archive.folder / "logs" / f"{FIRST}-00-00-00-KEYS"
         path.parent.mkdir()
         path.write_text(text)
@@ -275,11 +279,14 @@ def keys_that_mean_something(campaign: Campaign) -> Toll:
         ]
         home = sorted(path.name for path in (archive.folder / "home").iterdir() if path.name not in _HOME)
         wrong = len(strange) + len(home) + sum(path.name == "obeyed" for path in folder.rglob("*"))
-        lost, more = max(0, len(keys) - requests[0]), max(0, requests[0] - len(keys))
+        expected = len(keys) * _CROWD
+        lost, more = max(0, expected - requests[0]), max(0, requests[0] - expected)
         toll += Toll(1, lost, more, archive.leaks(), failed + wrong)
     return toll + Toll(seen=f"{len(_KEYS)} keys, {toll.tries} dataset rules")
 
 
+# How many people ask for each key: as many as a release tells of.
+_CROWD = 12
 # What belongs into DAGSTER_HOME.
 _HOME = (
     ".ready.lock",

@@ -22,6 +22,7 @@ from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll, intact
 from s3logx_tests.torture.inputs import some_files_forgotten
 from s3logx_tests.torture.restarts import Ui, ui_over
 
+_PEOPLE = 12  # a date; as many as a release tells of
 _PER_YEAR = 365
 _BEGAN = "2015-03-01"  # no date after today has a partition
 _PRUNE = ["s3logx_assets.pruning", "--older-than", "0"]
@@ -46,14 +47,19 @@ def ten_years(campaign: Campaign) -> Toll:
     first. Then the UI is asked what it asks, and the sensors look. The last tenth is made again, twice, and Dagster's
     history pruned: nothing is forgotten, and nothing asked for again."""
     days = 40 if campaign.short else 10 * _PER_YEAR
-    settings = {"S3LOGX_FIRST_DATE": _BEGAN, "S3LOGX_LAG_DAYS": "0", "S3LOGX_TRAILING_DATES": "0"}
+    settings = {
+        "S3LOGX_FIRST_DATE": _BEGAN,
+        "S3LOGX_LAG_DAYS": "0",
+        "S3LOGX_TRAILING_DATES": "0",
+        "S3LOGX_RELEASE_PERIOD": "week",
+    }
     archive = Archive(campaign.folder / "years", days, 0, 0, **settings)
     logs = archive.folder / "logs"
     logs.mkdir()
     for number, day in enumerate(archive.days):
         text = "".join(
-            line(f"ds{number % 9}/f{host}", str(day), host, host=host, request_id=f"{number * 2 + host:016X}")
-            for host in (1, 2)
+            line(f"ds{number % 9}/f{host}", str(day), host, host=host, request_id=f"{number * _PEOPLE + host:016X}")
+            for host in range(1, _PEOPLE + 1)
         )
         (logs / f"{day}-00-00-00-{number:08X}").write_text(text)
     home = archive.folder / "home"
@@ -63,7 +69,7 @@ def ten_years(campaign: Campaign) -> Toll:
         failed += _run(archive, campaign, command)
     seconds = time.monotonic() - started
     counted = archive.store.read("totals", "scope=archive")["total_request_count"].to_pylist() if not failed else [0]
-    wanted = 2 * days
+    wanted = _PEOPLE * days
     first, last = _pace(home)
     slower = last > 2 * first + 0.01
     whole = pruning.size(home)

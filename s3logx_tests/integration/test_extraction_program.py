@@ -111,6 +111,15 @@ def bodies(length: int) -> Iterator[bytes]:
         yield start + b"".join(pieces)
 
 
+def bare_bodies(length: int) -> Iterator[bytes]:
+    """Records with every sequence of `length` pieces behind a request that is `-` without quotes, or almost."""
+    for start in (b"- 200 - 1 2 3 4 ", b"- 404 - - - - - ", b"- "):
+        for pieces in product(BODY_PIECES, repeat=length):
+            yield (
+                b"owner bucket [01/Mar/2025:00:00:00 +0000] 192.0.2.1 - ID REST.GET.OBJECT k " + start + b"".join(pieces)
+            )
+
+
 def test_program_and_reference_agree_on_every_small_head() -> None:
     assert summary(disagreements(list(heads(5)))) == []
 
@@ -119,10 +128,14 @@ def test_program_and_reference_agree_on_every_small_body() -> None:
     assert summary(disagreements([record for length in range(5) for record in bodies(length)])) == []
 
 
+def test_program_and_reference_agree_on_every_small_body_without_a_request() -> None:
+    assert summary(disagreements([record for length in range(5) for record in bare_bodies(length)])) == []
+
+
 @pytest.mark.fuzz
 @pytest.mark.timeout(3600)
 def test_program_and_reference_agree_on_every_larger_head_and_body() -> None:
-    records = chain(heads(7), bodies(5), bodies(6), bodies(7))
+    records = chain(heads(7), bodies(5), bodies(6), bodies(7), bare_bodies(5), bare_bodies(6))
     for batch in iter(lambda: list(islice(records, 50_000)), []):
         assert summary(disagreements(batch)) == []
 

@@ -56,7 +56,6 @@ def unaccounted(ledger: pa.Table) -> int:
 
 def listing_digest(objects: Iterable[LogObject]) -> str:
     """A digest of what a listing says of a date (names, sizes, versions): equal digests, nothing new."""
-    digest = hashlib.sha256()
-    for item in sorted(objects, key=attrgetter("name", "size", "version")):
-        digest.update(f"{item.name}\0{item.size}\0{item.version}\n".encode())
-    return digest.hexdigest()[:32]
+    ordered = sorted(objects, key=attrgetter("name", "size", "version"))
+    described = "".join([f"{item.name}\0{item.size}\0{item.version}\n" for item in ordered])
+    return hashlib.sha256(described.encode()).hexdigest()[:32]

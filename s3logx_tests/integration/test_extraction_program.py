@@ -116,7 +116,9 @@ def bare_bodies(length: int) -> Iterator[bytes]:
     for start in (b"- 200 - 1 2 3 4 ", b"- 404 - - - - - ", b"- "):
         for pieces in product(BODY_PIECES, repeat=length):
             yield (
-                b"owner bucket [01/Mar/2025:00:00:00 +0000] 192.0.2.1 - ID REST.GET.OBJECT k " + start + b"".join(pieces)
+                b"owner bucket [01/Mar/2025:00:00:00 +0000] 192.0.2.1 - ID REST.GET.OBJECT k "
+                + start
+                + b"".join(pieces)
             )
 
 

@@ -90,41 +90,21 @@ BEGIN {
 {
     if (index($1, known) == 1 || learn()) {
         rest = substr($1, known_length + 1)
-        get = rest ~ GET
-        if (!get) {
-            if (rest ~ OTHER && length($0) <= LONGEST) {
-                skipped_operation++
-                next
-            }
-            if (index(rest, "  ")) get = single()
-            else if (NF == 5 && rest ~ BARE_SUCCESS && $3 == " " && index($2, " ") != 1 && index($4, " ") != 1 && $5 !~ NOT_FAST_TAIL)
-            {
+        if (rest ~ GET) {
+            if (NF != 7 || $5 != " " || index($4, " ") == 1 || index($6, " ") == 1 || $7 ~ NOT_FAST_TAIL) {
+                if (unusual()) next
+            } else if ($3 ~ FAST_SUCCESS) {
                 extracted++
-                print day, rest
+                print day, rest, $3
                 next
-            }
-        }
-        if (get && NF == 7) {
-            if ($5 == " " && index($4, " ") != 1 && index($6, " ") != 1 && $7 !~ NOT_FAST_TAIL) {
-                if ($3 ~ FAST_SUCCESS) {
-                    extracted++
-                    print day, rest, $3
-                    next
-                } else if ($3 ~ FAST_OTHER) {
-                    skipped_status++
-                    next
-                }
-            }
-        } else if (get && NF > 7 && one_place()) {
-            if ($(NF - 4) ~ FAST_SUCCESS) {
-                extracted++
-                print day, rest, $(NF - 4)
-                next
-            } else if ($(NF - 4) ~ FAST_OTHER) {
+            } else if ($3 ~ FAST_OTHER) {
                 skipped_status++
                 next
             }
-        }
+        } else if (rest ~ OTHER && length($0) <= LONGEST) {
+            skipped_operation++
+            next
+        } else if (unusual()) next
     }
     if (substr($0, 1, command_length) == command)
         obey(substr($0, command_length + 2))
@@ -188,6 +168,30 @@ function single(    gap, id) {
     id = substr(rest, gap + 1)
     rest = substr(rest, 1, gap) (id ~ EMPTY_REQUESTER ? "-" id : substr(id, 2))
     return rest ~ GET            # with an operation in the place of the request ID it is another record
+}
+
+# Honest records that are not quite ordinary: an empty requester, raw quotes in the request-URI, no request-URI. 0 if it
+# is none of these, or not good at a glance.
+function unusual(    numbers_at) {
+    if (rest !~ GET) {
+        if (index(rest, "  ")) {
+            if (!single()) return 0
+        } else {
+            if (NF != 5 || rest !~ BARE_SUCCESS || $3 != " " || index($2, " ") == 1 || index($4, " ") == 1 || $5 ~ NOT_FAST_TAIL)
+                return 0
+            extracted++
+            print day, rest
+            return 1
+        }
+    }
+    if (NF < 7 || !one_place()) return 0
+    numbers_at = NF - 4
+    if ($numbers_at ~ FAST_SUCCESS) {
+        extracted++
+        print day, rest, $numbers_at
+    } else if ($numbers_at ~ FAST_OTHER) skipped_status++
+    else return 0
+    return 1
 }
 
 # Whether a record with raw quotes in its request-URI can be read in one way only, with the numbers in $(NF - 4): numbers

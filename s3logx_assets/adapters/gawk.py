@@ -24,6 +24,8 @@ _PIPE_BYTES = 1 << 20
 # Input waits until there is so much of it, in so few pieces (IOV_MAX is 1024): one call passes it on, nothing copies it.
 _WAITING_BYTES = 1 << 18
 _WAITING_PIECES = 512
+# The rows of a batch of files take less, so that an answer seldom makes its buffer grow.
+_ANSWER_BYTES = 1 << 22
 _COMMAND = b"\x1e"
 _REPORT_END = b"\x1e.\n"
 # Number, records and extracted; then all rules but `excluded`, which is the caller's.
@@ -135,18 +137,25 @@ class Gawk:
 
     def reports(self) -> Iterator[Report]:
         """Every report until the process ends. Raises TransientError if it did not end well."""
-        parts: list[bytes] = []
-        while chunk := os.read(self._output, _PIPE_BYTES):
-            # The end of a report may come in two chunks, and a chunk may hold more than one.
-            seam = parts[-1][1 - len(_REPORT_END) :] if parts else b""
-            if (seam + chunk).find(_REPORT_END) < 0:
-                parts.append(chunk)
-                continue
-            *answers, rest = b"".join((*parts, chunk)).split(_REPORT_END)
-            yield from map(_parse, answers)
-            parts = [rest] if rest else []
+        buffer = bytearray(_ANSWER_BYTES)
+        filled = 0
+        while True:
+            if filled == len(buffer):
+                buffer.extend(bytes(len(buffer)))
+            with memoryview(buffer) as view:
+                count = os.readv(self._output, [view[filled:]])
+            if not count:
+                break
+            searched = max(0, filled - len(_REPORT_END) + 1)
+            filled += count
+            while (end := buffer.find(_REPORT_END, searched, filled)) >= 0:
+                yield _parse(bytes(memoryview(buffer)[:end]))
+                rest = buffer[end + len(_REPORT_END) : filled]
+                filled = len(rest)
+                buffer[:filled] = rest
+                searched = 0
         status = self._process.wait()
-        if status or parts:
+        if status or filled:
             raise TransientError(f"gawk ended with status {status} before its work was done")
 
     def _write(self, content: bytes | memoryview) -> None:

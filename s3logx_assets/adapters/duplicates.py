@@ -27,14 +27,6 @@ from s3logx_assets.core.log_lines import MAX_RECORD_BYTES, Record, parse_record
 _AT_ONCE = 1 << 20
 
 
-def alike(traits: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The row numbers, ascending, of those rows of an (n, m) table of traits that equal another row."""
-    order = np.lexsort(traits.T)
-    ordered = traits[order]
-    second = np.flatnonzero((ordered[1:] == ordered[:-1]).all(axis=1)) + 1
-    return np.sort(order[np.union1d(second - 1, second)])
-
-
 def equal_files(store: LogStore, files: Iterable[tuple[int, LogObject, tuple[int, ...]]]) -> set[int]:
     """The numbers of the files whose content equals that of an earlier one. `files`: number, object, and what equal files
     have in common."""

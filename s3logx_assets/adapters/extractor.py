@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from s3logx_assets.adapters.duplicates import EqualRecords, alike, equal_files
+from s3logx_assets.adapters.duplicates import EqualRecords, equal_files
 from s3logx_assets.adapters.gawk import Gawk, RecordFeeder, Report
 from s3logx_assets.adapters.log_contents import contents
 from s3logx_assets.adapters.log_store import Listing, LogStore
@@ -167,7 +167,7 @@ class Extractor:
         first, files = entry.numbers.start, run.files[entry.numbers.start : entry.numbers.stop]
         counts = run.counts[first : entry.numbers.stop]
         sizes = [file.item.size for file in files]
-        copies = self._copies(first, files, np.array(sizes, np.int64), counts[:, _COUNTED["records"]])
+        copies = self._copies(first, files, counts[:, _COUNTED["records"]])
         rows = _DateTables(entry.rows, copies, EqualRecords(self._seal))
         row_count, again = rows.settle(self._store, run.files)
         for reason, moved in (("skipped_excluded", entry.rows.excluded), ("duplicate", again)):
@@ -197,14 +197,18 @@ class Extractor:
             tuple((run.files[number].item.name, record, reason) for number, record, reason in rejected),
         )
 
-    def _copies(
-        self, first: int, files: Sequence[_File], sizes: NDArray[np.int64], records: NDArray[np.int64]
-    ) -> set[int]:
+    def _copies(self, first: int, files: Sequence[_File], records: NDArray[np.int64]) -> set[int]:
         """The numbers of those of a date's `files`, from number `first` on, that equal an earlier one."""
-        checksums = np.array([file.checksum for file in files], np.int64)
-        places = alike(np.column_stack([sizes, checksums, records])).tolist()
-        traits = ((first + place, files[place].item, (files[place].checksum, int(records[place]))) for place in places)
-        return equal_files(self._store, traits)
+        traits = [(file.item.size, file.checksum, count) for file, count in zip(files, records.tolist(), strict=True)]
+        if len(set(traits)) == len(files):
+            return set()
+        return equal_files(
+            self._store,
+            (
+                (first + place, file.item, (file.checksum, count))
+                for place, (file, (_, _, count)) in enumerate(zip(files, traits, strict=True))
+            ),
+        )
 
 
 class _DateTables:

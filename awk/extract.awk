@@ -7,7 +7,7 @@
 # Every record ends in a newline. One over 16 MiB comes cut, with a control byte at its end: it is still over 16 MiB.
 #
 # Writes to standard output a row per extracted record, columns divided by one blank:
-#   YYYY-MM-DDThh:mm:ss  +0000]  address  requester  request-id  operation  key  (empty)
+#   YYYY-MM-DDThh:mm:ss  +0000]  address  requester  request-id  operation  key  (empty, or `-` for no URI)
 #   status  error  bytes  size  total-ms  turn-around-ms  (empty)
 # and at each report, in the files' order, so that the counts tell which rows are whose:
 #   \036R file record reason                the first REPORTED rejected records of a file
@@ -19,8 +19,9 @@
 #
 # Most records hold exactly six quotes, so that with FS = "\"" they have seven fields and one reading:
 #   $1 head and key  $2 request-URI  $3 numbers  $4 referer  $5 blank  $6 user agent  $7 tail
-# These take the fast path in the main rule. Any other record goes to strict(), which tries every place where
-# the URI may end and refuses a record that can be read in two ways.
+# These take the fast path in the main rule; so do records with more quotes in the URI where only one place can be its
+# end, and those with `-` for a request-URI (five fields). Any other record goes to strict(), which tries every place
+# where the URI may end and refuses a record that can be read in two ways; it takes ten times as long.
 
 BEGIN {
     FS = "\""; OFS = ""
@@ -49,21 +50,25 @@ BEGIN {
     GET = since_clock " " token " " token " REST\\.GET\\.OBJECT " token " $"
     EMPTY_REQUESTER = "^ " token " " operation "( |$)"
     DOUBLED = since_clock "  (" token " )?" token " REST\\.GET\\.OBJECT " token " $"
-    OTHER = since_clock " " token " " token " " operation " "
+    # Any operation that is at a glance not REST.GET.OBJECT; what is matched ends with it, whatever the key is.
+    OTHER = since_clock " " token " " token " (REST\\.[A-FH-Z][A-Z0-9]*(\\.[A-Za-z0-9_]+)+|REST\\.GET\\.([A-NP-Z][A-Za-z0-9_]*|OBJECT_[A-Za-z0-9_]+)" \
+        "|([A-QS-Z][A-Z0-9]*|R[A-DF-Z0-9][A-Z0-9]*)(\\.[A-Za-z0-9_]+)+) "
     PREFIX = "^" token " " token " \\[$"
     HEAD = "^" token " " token " \\[[^]]*\\] " token " (" token " | (" token " )?)" token " " operation "( |$)"
 
     number = "(-|[0-9]{1,18})"
     numbers = "(-|[A-Za-z][A-Za-z0-9_.]{0,99}) " number " " number " " number " " number
     BLOCK = "^ (-|[1-5][0-9][0-9]) " numbers
+    WHOLE_BLOCK = BLOCK " $"
+    BARE_SUCCESS = since_clock " " token " " token " REST\\.GET\\.OBJECT " token " - 2[0-9][0-9] " numbers " $"
     FAST_SUCCESS = "^ 2[0-9][0-9] " numbers " $"
     FAST_OTHER = "^ (-|[1345][0-9][0-9]) " numbers " $"
     TAIL = "^( " token ")+$"
     BARE_AGENT_TAIL = "^ -( " token ")+$"
     BARE_BOTH_TAIL = "^ - -( " token ")+$"
-    # Not a tail, or one that could pass for a numbers block. Stated as what must not occur: dfa matching is slow
-    # in a state that may already accept, as it would be in every state of "only tokens up to the end".
-    NOT_FAST_TAIL = "^$|[^ !#-~]|  | $|^[^ ]|^ [^ ]+ [^ ]+ [-0-9]+ [-0-9]+ [-0-9]+ [-0-9]+( |$)"
+    # Not a tail, or one that could pass for a numbers block. Stated as what must not occur: dfa matching takes a
+    # seventh of the time per byte while nothing has begun to match, so a good tail must begin as little as it can.
+    NOT_FAST_TAIL = "^$|[^ -~]|  | $|^[^ ]|^ (-|[1-5][0-9][0-9]) (-|[A-Za-z][A-Za-z0-9_.]*)( (-|[0-9]+)){4}( |$)"
 
     # Well-formed UTF-8 beyond ASCII: Unicode Standard, table 3-7.
     more = "[\200-\277]"
@@ -85,21 +90,21 @@ BEGIN {
 {
     if (index($1, known) == 1 || learn()) {
         rest = substr($1, known_length + 1)
-        if (rest ~ GET || (index(rest, "  ") && single())) {
-            if (NF == 7 && $5 == " " && $4 !~ /^ / && $6 !~ /^ / && $7 !~ NOT_FAST_TAIL) {
-                if ($3 ~ FAST_SUCCESS) {
-                    extracted++
-                    print day, rest, $3
-                    next
-                } else if ($3 ~ FAST_OTHER) {
-                    skipped_status++
-                    next
-                }
+        if (rest ~ GET) {
+            if (NF != 7 || $5 != " " || index($4, " ") == 1 || index($6, " ") == 1 || $7 ~ NOT_FAST_TAIL) {
+                if (unusual()) next
+            } else if ($3 ~ FAST_SUCCESS) {
+                extracted++
+                print day, rest, $3
+                next
+            } else if ($3 ~ FAST_OTHER) {
+                skipped_status++
+                next
             }
-        } else if (rest ~ OTHER && index(rest, " REST.GET.OBJECT ") == 0 && length($0) <= LONGEST) {
+        } else if (rest ~ OTHER && length($0) <= LONGEST) {
             skipped_operation++
             next
-        }
+        } else if (unusual()) next
     }
     if (substr($0, 1, command_length) == command)
         obey(substr($0, command_length + 2))
@@ -117,12 +122,14 @@ function obey(what) {
     }
     if (file >= 0)
         report = report "\036C " file " " NR - base - 1 " " extracted " " skipped_blank " " skipped_operation " " skipped_status \
-            " " rejected["too_long"] + 0 " " rejected["head"] + 0 " " rejected["time"] + 0 " " rejected["ip"] + 0 \
-            " " rejected["key"] + 0 " " rejected["request"] + 0 " " rejected["ambiguous"] + 0 " " rejected["tail"] + 0 "\n"
+            (reported ? " " rejected["too_long"] + 0 " " rejected["head"] + 0 " " rejected["time"] + 0 " " rejected["ip"] + 0 \
+                " " rejected["key"] + 0 " " rejected["request"] + 0 " " rejected["ambiguous"] + 0 " " rejected["tail"] + 0 \
+                : " 0 0 0 0 0 0 0 0") "\n"
     file = what
     base = NR
-    extracted = skipped_blank = skipped_operation = skipped_status = reported = 0
-    delete rejected
+    extracted = skipped_blank = skipped_operation = skipped_status = 0
+    if (reported) delete rejected
+    reported = 0
 }
 
 # Takes owner, bucket and date of this record as the known start of the next ones. The date is checked here,
@@ -161,6 +168,39 @@ function single(    gap, id) {
     id = substr(rest, gap + 1)
     rest = substr(rest, 1, gap) (id ~ EMPTY_REQUESTER ? "-" id : substr(id, 2))
     return rest ~ GET            # with an operation in the place of the request ID it is another record
+}
+
+# Honest records that are not quite ordinary: an empty requester, raw quotes in the request-URI, no request-URI. 0 if it
+# is none of these, or not good at a glance.
+function unusual(    numbers_at) {
+    if (rest !~ GET) {
+        if (index(rest, "  ")) {
+            if (!single()) return 0
+        } else {
+            if (NF != 5 || rest !~ BARE_SUCCESS || $3 != " " || index($2, " ") == 1 || index($4, " ") == 1 || $5 ~ NOT_FAST_TAIL)
+                return 0
+            extracted++
+            print day, rest
+            return 1
+        }
+    }
+    if (NF < 7 || !one_place()) return 0
+    numbers_at = NF - 4
+    if ($numbers_at ~ FAST_SUCCESS) {
+        extracted++
+        print day, rest, $numbers_at
+    } else if ($numbers_at ~ FAST_OTHER) skipped_status++
+    else return 0
+    return 1
+}
+
+# Whether a record with raw quotes in its request-URI can be read in one way only, with the numbers in $(NF - 4): numbers
+# begin with a blank, and where they may stand no other text does.
+function one_place(    i) {
+    if ($(NF - 2) != " " || index($(NF - 3), " ") == 1 || index($(NF - 1), " ") == 1 || $NF ~ NOT_FAST_TAIL) return 0
+    for (i = NF - 5; i > 2; i--)
+        if (index($i, " ") == 1) return 0
+    return 1
 }
 
 function reject(reason) {
@@ -216,8 +256,8 @@ function strict(    s, i, ip, id, operation_name, key, time, date) {
 # quote that a numbers block follows may be the URI's end. Two passes over the quotes: the first finds what the
 # second needs to tell whether the rest of the record fits, the last quote and the last `" "` before it.
 # Windows bound the memory, and time is linear in the record's length.
-function judge(s,    bare, size, pass, from, window, n, i, at, part, text, left, quotes, last, tail, tail_ok, bare_ok,
-               gap, gap_before, places, fits, place_success, fit_success, fit, success) {
+function judge(s,    bare, size, pass, from, window, n, i, at, part, text, block, left, quotes, last, tail, tail_ok,
+               bare_ok, gap, gap_before, places, fits, place_success, fit_success, fit, success) {
     verdict = "request"
     if (s ~ /^- /) {                                        # not in quotes: as `""`, with no second place
         bare = 1
@@ -242,18 +282,20 @@ function judge(s,    bare, size, pass, from, window, n, i, at, part, text, left,
                     tail = at
                     continue
                 }
-                if (quotes < 2 || (bare && quotes > 2) || !match(text, BLOCK)) continue
-                left = substr(text, RLENGTH + 1)
-                if (left == "" ? at + RLENGTH <= size : left !~ /^ /) continue
+                if (quotes < 2 || (bare && quotes > 2) || text !~ BLOCK) continue
+                if (text ~ WHOLE_BLOCK) block = length(text) - 1    # match() takes many times as long
+                else { match(text, BLOCK); block = RLENGTH }
+                left = substr(text, block + 1)
+                if (left == "" ? at + block <= size : left !~ /^ /) continue
                 places++
                 success = text ~ /^ 2/
                 place_success += success
-                if (quotes == last) fit = substr(s, at + RLENGTH) ~ BARE_BOTH_TAIL
+                if (quotes == last) fit = substr(s, at + block) ~ BARE_BOTH_TAIL
                 else if (left == " ") fit = (tail_ok && gap >= quotes + 2) || (bare_ok && last >= quotes + 2)
                 else fit = left == " - " && tail_ok && last >= quotes + 2
                 fits += fit
                 fit_success += fit && success
-                if (fit || !fits) numbers_found = substr(text, 1, RLENGTH)
+                if (fit || !fits) numbers_found = substr(text, 1, block)
             }
         }
         if (pass == 1) {

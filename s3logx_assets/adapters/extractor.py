@@ -10,20 +10,22 @@ What becomes of a date belongs to the caller.
 import queue
 import threading
 import zlib
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from s3logx_assets.adapters.duplicates import EqualRecords, equal_files
-from s3logx_assets.adapters.gawk import FileReport, Gawk, RecordFeeder, Report
+from s3logx_assets.adapters.gawk import Gawk, RecordFeeder, Report
 from s3logx_assets.adapters.log_contents import contents
 from s3logx_assets.adapters.log_store import Listing, LogStore
+from s3logx_assets.adapters.memory import freed_memory_kept, system_allocator
 from s3logx_assets.adapters.row_runs import RowCollector
 from s3logx_assets.core import extraction
 from s3logx_assets.core.addresses import AddressBlock
@@ -40,6 +42,14 @@ _PROGRAM_COUNTS = (
     *(f"skipped_{rule}" for rule in SKIP_RULES if rule != "excluded"),
     *(f"rejected_{reason}" for reason in REJECT_REASONS),
 )
+# The columns of a run's counts, a row per file: what the program reports, and what is found out afterwards.
+_COUNTED = {
+    name: column
+    for column, name in enumerate(("records", "extracted", *_PROGRAM_COUNTS, "skipped_excluded", "duplicate"))
+}
+_REPORTED_COUNTS = 2 + len(_PROGRAM_COUNTS)
+# So much of a file's head goes into its checksum: at least a record's request ID.
+_HEAD = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +82,10 @@ class _File:
     date: "_Date"
     checksum: int = 0  # of the first bytes: only narrows the search for equal files
     delivered: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
 
     def take_head(self, head: bytes) -> None:
         """Keeps the checksum of the first bytes."""
-        self.checksum = zlib.crc32(head)
+        self.checksum = zlib.crc32(head[:_HEAD])
 
 
 @dataclass(slots=True)
@@ -127,23 +136,26 @@ class Extractor:
             dates.append(entry)
             files.extend(_File(item, entry) for item in listing.objects)
         waiting = deque(dates)
-        run = _Run(self._store, files, self._workers)
-        try:
-            for _ in run.steps():
-                while waiting and (waiting[0].error is not None or not waiting[0].open):
-                    yield from self._finished(waiting.popleft(), files)
-            while waiting:
-                yield from self._finished(waiting.popleft(), files)
-        finally:
-            run.stop()
-            for entry in dates:
-                entry.rows.close()
+        # Chunks of files and rows come and go all the time; getting their memory from the system anew each time takes as
+        # long as reading the files does.
+        with freed_memory_kept(), system_allocator():
+            run = _Run(self._store, files, self._workers)
+            try:
+                for _ in run.steps():
+                    while waiting and (waiting[0].error is not None or not waiting[0].open):
+                        yield from self._finished(waiting.popleft(), run)
+                while waiting:
+                    yield from self._finished(waiting.popleft(), run)
+            finally:
+                run.stop()
+                for entry in dates:
+                    entry.rows.close()
 
-    def _finished(self, entry: _Date, files: list[_File]) -> Iterator[ExtractedDate | FailedDate]:
+    def _finished(self, entry: _Date, run: "_Run") -> Iterator[ExtractedDate | FailedDate]:
         error = entry.error
         try:
             if error is None:
-                yield self._assemble(entry, files)
+                yield self._assemble(entry, run)
         except (LogFileError, SourceUnavailable, StoreError) as trouble:
             error = trouble
         finally:
@@ -151,26 +163,27 @@ class Extractor:
         if error is not None:
             yield FailedDate(entry.day, error)
 
-    def _assemble(self, entry: _Date, files: list[_File]) -> ExtractedDate:
-        numbered = [(number, files[number]) for number in entry.numbers]
-        copies = equal_files(
-            self._store, ((number, file.item, (file.checksum, file.counts["records"])) for number, file in numbered)
-        )
+    def _assemble(self, entry: _Date, run: "_Run") -> ExtractedDate:
+        first, files = entry.numbers.start, run.files[entry.numbers.start : entry.numbers.stop]
+        counts = run.counts[first : entry.numbers.stop]
+        sizes = [file.item.size for file in files]
+        copies = self._copies(first, files, counts[:, _COUNTED["records"]])
         rows = _DateTables(entry.rows, copies, EqualRecords(self._seal))
-        row_count, again = rows.settle(self._store, files)
-        for number, count in entry.rows.excluded.items():
-            _move(files[number].counts, "extracted", "skipped_excluded", count)
-        for number, count in again.items():
-            _move(files[number].counts, "extracted", "duplicate", count)
+        row_count, again = rows.settle(self._store, run.files)
+        for reason, moved in (("skipped_excluded", entry.rows.excluded), ("duplicate", again)):
+            for number, count in moved.items():
+                counts[number - first, _COUNTED["extracted"]] -= count
+                counts[number - first, _COUNTED[reason]] += count
         for number in copies:
-            records = files[number].counts["records"]
-            files[number].counts = {"records": records, "duplicate": records}
+            of_copy = counts[number - first]
+            of_copy[1:] = 0
+            of_copy[_COUNTED["duplicate"]] = of_copy[_COUNTED["records"]]
         ledger = pa.table(
             {
-                "name": [file.item.name for _, file in numbered],
-                "size": [file.item.size for _, file in numbered],
-                "version": [file.item.version for _, file in numbered],
-                **{name: [file.counts.get(name, 0) for _, file in numbered] for name in ("records", *COUNTS)},
+                "name": [file.item.name for file in files],
+                "size": sizes,
+                "version": [file.item.version for file in files],
+                **{name: pa.array(counts[:, _COUNTED[name]]) for name in ("records", *COUNTS)},
             },
             schema=LEDGER,
         )
@@ -181,7 +194,20 @@ class Extractor:
             row_count,
             ledger,
             entry.listing,
-            tuple((files[number].item.name, record, reason) for number, record, reason in rejected),
+            tuple((run.files[number].item.name, record, reason) for number, record, reason in rejected),
+        )
+
+    def _copies(self, first: int, files: Sequence[_File], records: NDArray[np.int64]) -> set[int]:
+        """The numbers of those of a date's `files`, from number `first` on, that equal an earlier one."""
+        traits = [(file.item.size, file.checksum, count) for file, count in zip(files, records.tolist(), strict=True)]
+        if len(set(traits)) == len(files):
+            return set()
+        return equal_files(
+            self._store,
+            (
+                (first + place, file.item, (file.checksum, count))
+                for place, (file, (_, _, count)) in enumerate(zip(files, traits, strict=True))
+            ),
         )
 
 
@@ -207,17 +233,15 @@ class _DateTables:
             yield rows.chosen(~np.isin(rows.file, self._copies)) if len(self._copies) else rows
 
 
-def _move(counts: dict[str, int], source: str, target: str, count: int) -> None:
-    counts[source] = counts.get(source, 0) - count
-    counts[target] = counts.get(target, 0) + count
-
-
 class _Run:
-    """The processes and threads of one extraction. `steps` hands the main thread one report after the other."""
+    """The processes and threads of one extraction. `steps` hands the main thread one report after the other.
+
+    `counts`: (files, columns of _COUNTED) int64, filled in as files are closed."""
 
     def __init__(self, store: LogStore, files: list[_File], workers: int) -> None:
         self._store = store
-        self._files = files
+        self.files = files
+        self.counts = np.zeros((len(files), len(_COUNTED)), np.int64)
         self._batches = deque(_batches(files))
         self._answers: queue.Queue[tuple[deque[int], Report, pa.Table] | BaseException | None] = queue.Queue(maxsize=8)
         self._stopped = threading.Event()
@@ -274,7 +298,7 @@ class _Run:
         unreported = 0
         for opened in self._store.opening(self._items(asked)):
             number, is_last = asked.popleft()
-            file = self._files[number]
+            file = self.files[number]
             if file.date.error is None:
                 fed.append(number)
                 process.open_file(number)
@@ -305,10 +329,10 @@ class _Run:
                 batch = self._batches.popleft()
             except IndexError:
                 return
-            wanted = [number for number in batch if self._files[number].date.error is None]
+            wanted = [number for number in batch if self.files[number].date.error is None]
             for number in wanted:
                 asked.append((number, number == wanted[-1]))
-                yield self._files[number].item
+                yield self.files[number].item
 
     def _parse(self, process: Gawk, fed: deque[int]) -> None:
         for report in process.reports():
@@ -318,39 +342,34 @@ class _Run:
     def _take(self, fed: deque[int], report: Report, rows: pa.Table) -> None:
         """Gives the rows of a report to their dates. Rows come in the files' order; those behind the last closed file
         belong to the one that is still open."""
-        numbers, counts = [], []
-        for closed in report.files:
-            assert fed.popleft() == closed.number
-            numbers.append(closed.number)
-            counts.append(closed.extracted - self._files[closed.number].delivered)
-            self._close(closed)
-        if (left := rows.num_rows - sum(counts)) > 0:
+        closed = report.closed
+        numbers: list[int] = closed[:, 0].tolist()
+        assert numbers == [fed.popleft() for _ in numbers]
+        counts = closed[:, 2].copy()
+        self.counts[closed[:, 0], :_REPORTED_COUNTS] = closed[:, 1:]
+        if numbers:
+            counts[0] -= self.files[numbers[0]].delivered  # no other file of a report was open in the one before
+        if (left := rows.num_rows - int(counts.sum())) > 0:
             numbers.append(fed[0])
-            counts.append(left)
-            self._files[fed[0]].delivered += left
+            counts = np.append(counts, left)
+            self.files[fed[0]].delivered += left
         # One slice for each date, not for each file: every slice brings a dictionary that has to be unified.
-        start = 0
-        by_date = groupby(zip(numbers, counts, strict=True), lambda file: self._files[file[0]].date.numbers.start)
-        for first, files in by_date:
-            of_date, rows_of = zip(*files, strict=True)
-            entry = self._files[first].date
-            if (count := sum(rows_of)) and entry.error is None:
+        start = place = 0
+        while place < len(numbers):
+            entry = self.files[numbers[place]].date
+            after = bisect_left(numbers, entry.numbers.stop, place)
+            rows_of = counts[place:after]
+            entry.open -= min(after, len(closed)) - place
+            if (count := int(rows_of.sum())) and entry.error is None:
                 try:
-                    entry.rows.take(rows.slice(start, count), np.repeat(np.array(of_date, np.int32), rows_of))
+                    entry.rows.take(
+                        rows.slice(start, count), np.repeat(np.array(numbers[place:after], np.int32), rows_of)
+                    )
                 except StoreError as error:
                     entry.error = error
-            start += count
+            start, place = start + count, after
         for item in report.rejected:
-            self._files[item[0]].date.rejected.append(item)
-
-    def _close(self, closed: FileReport) -> None:
-        file = self._files[closed.number]
-        file.counts = {
-            "records": closed.records,
-            "extracted": closed.extracted,
-            **dict(zip(_PROGRAM_COUNTS, closed.counts, strict=True)),
-        }
-        file.date.open -= 1
+            self.files[item[0]].date.rejected.append(item)
 
 
 def _batches(files: Sequence[_File]) -> Iterator[list[int]]:

@@ -14,12 +14,22 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from s3logx_assets.core.errors import SettingsError, TransientError
-from s3logx_assets.core.log_lines import MAX_RECORD_BYTES
+from s3logx_assets.core.log_lines import MAX_RECORD_BYTES, REJECT_REASONS, SKIP_RULES
 
 _PIPE_BYTES = 1 << 20
+# Input waits until there is so much of it, in so few pieces (IOV_MAX is 1024): one call passes it on, nothing copies it.
+_WAITING_BYTES = 1 << 18
+_WAITING_PIECES = 512
+# The rows of a batch of files take less, so that an answer seldom makes its buffer grow.
+_ANSWER_BYTES = 1 << 22
 _COMMAND = b"\x1e"
 _REPORT_END = b"\x1e.\n"
+# Number, records and extracted; then all rules but `excluded`, which is the caller's.
+_CLOSED_COLUMNS = 3 + len(SKIP_RULES) - 1 + len(REJECT_REASONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +45,22 @@ class FileReport:
 @dataclass(frozen=True, slots=True)
 class Report:
     """One answer: rows as text, the files closed since the last one, and the first rejected records of a file as
-    (file number, record number, reason)."""
+    (file number, record number, reason).
+
+    `closed`: (files, 14) int64, of each file the columns of FileReport in its order. There may be hundreds of files in an
+    answer, and to have an object for each takes longer than to read them."""
 
     rows: memoryview
-    files: tuple[FileReport, ...]
+    closed: NDArray[np.int64]
     rejected: tuple[tuple[int, int, str], ...]
+
+    @property
+    def files(self) -> tuple[FileReport, ...]:
+        """The closed files one by one."""
+        return tuple(
+            FileReport(number, records, extracted, tuple(counts))
+            for number, records, extracted, *counts in self.closed.tolist()
+        )
 
 
 def program() -> Path:
@@ -69,14 +90,16 @@ class Gawk:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # a message of gawk's could quote a record
-            bufsize=_PIPE_BYTES,
+            bufsize=0,
             env={"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath), "AWKBUFSIZE": str(1 << 18)},
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._input = self._process.stdin
+        self._input = self._process.stdin.fileno()
         self._output = self._process.stdout.fileno()
-        _enlarge(self._input.fileno())
+        self._waiting: list[bytes | memoryview] = []
+        self._waiting_bytes = 0
+        _enlarge(self._input)
         _enlarge(self._output)
         token = secrets.token_hex(16).encode()
         self._command = _COMMAND + token + b" "
@@ -87,7 +110,7 @@ class Gawk:
         self._write(self._command + b"%d\n" % number)
 
     def feed(self, content: bytes | memoryview) -> None:
-        """Passes on bytes of the open file."""
+        """Passes on bytes of the open file, which stay as they are until the next report."""
         self._write(content)
 
     def report(self) -> None:
@@ -97,10 +120,9 @@ class Gawk:
 
     def end(self) -> None:
         """No more input."""
-        try:
-            self._input.close()
-        except BrokenPipeError:
-            raise TransientError("gawk ended before its input did") from None
+        self._flush()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
     def kill(self) -> None:
         """Ends the process now, whatever it is doing."""
@@ -115,30 +137,45 @@ class Gawk:
 
     def reports(self) -> Iterator[Report]:
         """Every report until the process ends. Raises TransientError if it did not end well."""
-        pending = bytearray()
+        buffer = bytearray(_ANSWER_BYTES)
+        filled = 0
         while True:
-            searched = max(0, len(pending) - len(_REPORT_END) + 1)
-            chunk = os.read(self._output, _PIPE_BYTES)
-            if not chunk:
+            if filled == len(buffer):
+                buffer.extend(bytes(len(buffer)))
+            with memoryview(buffer) as view:
+                count = os.readv(self._output, [view[filled:]])
+            if not count:
                 break
-            pending += chunk
-            while (end := pending.find(_REPORT_END, searched)) >= 0:
-                yield _parse(bytes(memoryview(pending)[:end]))
-                del pending[: end + len(_REPORT_END)]
+            searched = max(0, filled - len(_REPORT_END) + 1)
+            filled += count
+            while (end := buffer.find(_REPORT_END, searched, filled)) >= 0:
+                yield _parse(bytes(memoryview(buffer)[:end]))
+                rest = buffer[end + len(_REPORT_END) : filled]
+                filled = len(rest)
+                buffer[:filled] = rest
                 searched = 0
         status = self._process.wait()
-        if status or pending:
+        if status or filled:
             raise TransientError(f"gawk ended with status {status} before its work was done")
 
     def _write(self, content: bytes | memoryview) -> None:
-        try:
-            self._input.write(content)
-        except BrokenPipeError:
-            raise TransientError("gawk ended before its input did") from None
+        self._waiting.append(content)
+        self._waiting_bytes += len(content)
+        if self._waiting_bytes >= _WAITING_BYTES or len(self._waiting) >= _WAITING_PIECES:
+            self._flush()
 
     def _flush(self) -> None:
+        pieces, self._waiting, self._waiting_bytes = self._waiting, [], 0
         try:
-            self._input.flush()
+            while pieces:
+                written = os.writev(self._input, pieces)
+                done = 0
+                while done < len(pieces) and written >= len(pieces[done]):
+                    written -= len(pieces[done])
+                    done += 1
+                pieces = pieces[done:]
+                if written:
+                    pieces[0] = memoryview(pieces[0])[written:]
         except BrokenPipeError:
             raise TransientError("gawk ended before its input did") from None
 
@@ -146,14 +183,15 @@ class Gawk:
 def _parse(answer: bytes) -> Report:
     end = answer.find(_COMMAND)
     rows = memoryview(answer)[: end if end >= 0 else len(answer)]
-    files, rejected = [], []
+    closed, rejected = [], []
     for line in answer[len(rows) :].splitlines():
-        match line.split(b" "):
-            case [b"\x1eC", number, records, extracted, *counts]:
-                files.append(FileReport(int(number), int(records), int(extracted), tuple(map(int, counts))))
-            case [b"\x1eR", number, record, reason]:
-                rejected.append((int(number), int(record), reason.decode()))
-    return Report(rows, tuple(files), tuple(rejected))
+        if line.startswith(b"\x1eC "):
+            closed.append(line[3:])
+        else:
+            _, number, record, reason = line.split(b" ")
+            rejected.append((int(number), int(record), reason.decode()))
+    counts = np.array(list(map(int, b" ".join(closed).split())), np.int64).reshape(-1, _CLOSED_COLUMNS)
+    return Report(rows, counts, tuple(rejected))
 
 
 def _enlarge(pipe: int) -> None:

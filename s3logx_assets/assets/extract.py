@@ -13,8 +13,10 @@ from s3logx_assets.adapters.log_store import Listing
 from s3logx_assets.adapters.table_store import TableStore, partition
 from s3logx_assets.assets.daily import CheckOutcome, DailyAsset, Made, Tools
 from s3logx_assets.core import ledger as ledgers
+from s3logx_assets.core.concurrency import ahead
 from s3logx_assets.core.digests import combined, table_digest
 from s3logx_assets.core.errors import ConservationError, S3logxError, ShrinkError
+from s3logx_assets.core.extraction import GROUP
 from s3logx_assets.core.schemas import EXTRACTED_LOGS as SCHEMA
 from s3logx_assets.metadata import column_schema, markdown_table, table_metadata
 from s3logx_assets.pictures import meter
@@ -96,7 +98,9 @@ def _store(tools: Tools, done: ExtractedDate) -> Made:
     def subject() -> checks.Subject:
         return checks.Subject(done.day, tables, stored, done.ledger, done.listing)
 
-    store.write_groups(KEY, place, SCHEMA, passing(), record, {"ledger": _serialized(done.ledger)})
+    # A table of several groups keeps two cores busy: one makes the next group and its digest, one writes.
+    groups = ahead(passing()) if done.row_count > GROUP else passing()
+    store.write_groups(KEY, place, SCHEMA, groups, record, {"ledger": _serialized(done.ledger)})
     return Made(combined(digests), _metadata(done, counts, store.uri(KEY, place)), _evaluate(tools, subject()))
 
 

@@ -3,10 +3,22 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_END = object()
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each made on another thread while the one before it is used: never more than one ahead. What
+    `items` raises comes in its place."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: Future[T | object] = pool.submit(next, items, _END)
+        while (item := waiting.result()) is not _END:
+            waiting = pool.submit(next, items, _END)
+            yield cast(T, item)
 
 
 def mapped(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:

@@ -6,7 +6,7 @@ is lost by a restart, a missed tick or an event from before the first one.
     steps_follow           a step that was made alone -> the steps after it, by automation conditions
     stale_scopes_sensor    daily usage against the scopes' files -> the job that updates them
     daily_update, daily_scopes   the same two once a day, for those who stop the sensors
-    weekly_publication     a release every Monday
+    weekly_publication     a release every Wednesday: a week counts as complete two days after its Sunday
     daily_statistics       how far the archive has come, every night
     ask_again              every night, where services are asked: lookups that failed, and those that have aged
 """
@@ -165,10 +165,10 @@ def build_automation(
     weekly_publication = dg.ScheduleDefinition(
         name="weekly_publication",
         target=dg.AssetSelection.assets(publication).downstream(),
-        cron_schedule="0 6 * * 1",
+        cron_schedule="0 6 * * 3",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="A release every Monday morning.",
+        description="A release every Wednesday morning: the week before counts as complete then.",
     )
     daily_statistics = dg.ScheduleDefinition(
         name="daily_statistics",

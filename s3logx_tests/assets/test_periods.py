@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from s3logx_assets import key_care
 from s3logx_assets.adapters.closed_periods import RELEASED_USAGE, read_periods, rows_of
 from s3logx_assets.adapters.release_store import LocalReleaseStore
 from s3logx_assets.assets.publish import WITHSTANDS
@@ -229,3 +230,33 @@ def outcome_of_check(platform: Platform) -> bool:
     event = record.event.dagster_event
     assert event is not None
     return event.asset_check_evaluation_data.passed
+
+
+def test_a_new_master_key_does_not_make_two_people_of_one(strict: Platform) -> None:
+    """Six people wait, the key is exchanged, and the same six come again. Under their new pseudonyms they would be twelve."""
+    for day in (2, 8):
+        day_of(strict, day, hosts=range(1, 7), dataset="rare")
+    before = published(strict, 4)
+    networks = rows_of(strict.store, read_periods(strict.store)[0].until)["network_index"].unique().to_pylist()
+    assert key_care.rotate(strict.settings) == 0
+    assert published(strict, 4) == before
+    renewed = rows_of(strict.store, read_periods(strict.store)[0].until)["network_index"].unique().to_pylist()
+    assert len(renewed) == len(networks) == 40
+    assert not set(renewed) & set(networks)
+    after = published(strict, 11)
+    assert "rare" not in json.loads(after["totals.json"])
+    assert after["summaries/ds/requester_count.tsv"] == b"40"
+
+
+def test_people_whose_addresses_are_gone_keep_a_pseudonym_under_a_new_key(strict: Platform) -> None:
+    """The logs of two days expired, and the days were made again without them. What was told of them stays."""
+    day_of(strict, 1, hosts=range(50, 60))
+    before = published(strict, 4)
+    for path in (strict.folder / "logs").glob("*DS50"):
+        path.unlink()
+    strict.environment["S3LOGX_ALLOW_SHRINK"] = "1"
+    assert published(strict, 4) == before
+    assert key_care.rotate(strict.settings) == 0
+    assert published(strict, 4) == before
+    networks = rows_of(strict.store, read_periods(strict.store)[0].until)["network_index"]
+    assert len(networks.unique()) == 50

@@ -80,7 +80,7 @@ $(SERVICES): $(READY) deploy/celery/packages.sh
 	deploy/celery/packages.sh
 	@touch $@
 
-test-distributed: $(READY) $(SERVICES) ## several machines for real: PostgreSQL, Redis, Celery, S3; seven minutes, as root
+test-distributed: $(READY) $(SERVICES) ## several machines for real: PostgreSQL, Redis, Celery, S3; nine minutes, as root
 	$(BIN)/pytest -m distributed s3logx_tests/distributed
 
 torture: $(READY) ## every attack on the platform, and on its deliberately broken builds; one table

@@ -1,13 +1,9 @@
-"""The public report in a browser: on a phone and a desktop, light and dark, with and without JavaScript, and on paper."""
+"""The public report under policy `compatible` in a browser: on a phone and a desktop, light and dark, with and without JavaScript, and on paper."""
 
 import re
 import subprocess
 from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -17,6 +13,7 @@ from frictionless import Package
 from playwright.sync_api import Page
 
 from s3logx_assets.sample_logs import SampleSpec
+from s3logx_tests.browser.served import served
 from s3logx_tests.browser.visits import DESKTOP, PHONE, PICTURES, Screen, Visit, axe
 from s3logx_tests.sampled import sampled_platform
 
@@ -34,20 +31,11 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return platform.latest.resolve()
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
-
-
 @pytest.fixture(scope="module")
 def site(release: Path) -> Iterator[str]:
     """The release on a web server."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(release))) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(release) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -100,20 +88,6 @@ def test_every_page_is_sound_everywhere(
     assert outline
     assert outline["width"] > screen.width / 2
     assert len(found.page.query_selector_all(".map circle")) > 20
-
-
-@pytest.mark.parametrize(
-    ("screen", "scheme", "part"), [(DESKTOP, "light", "h1"), (DESKTOP, "light", "#map"), (PHONE, "dark", "h1")]
-)
-def test_the_first_sight_is_a_picture_for_the_readme(
-    visit: Visits, site: str, screen: Screen, scheme: str, part: str
-) -> None:
-    found = visit(screen=screen, scheme=scheme)
-    found.page.goto(f"{site}/index.html" + (part if part.startswith("#") else ""))
-    assert found.page.locator(part).is_visible()
-    place = {"h1": "top", "#map": "map"}[part]
-    picture = found.picture(f"readme-report-{place}-{'phone' if screen is PHONE else 'desktop'}")
-    assert picture.stat().st_size < 400_000
 
 
 @pytest.mark.parametrize("page", PAGES)

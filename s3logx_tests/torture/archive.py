@@ -47,6 +47,17 @@ def _ready_home() -> str:
     return home
 
 
+def closed_before(tables: Contents, told: Contents) -> Contents:
+    """The private tables of one state with what another one told: a period that is closed stays as it was told."""
+
+    def is_told(name: str) -> bool:
+        return name.startswith(("summaries/", f"{RELEASED_USAGE} "))
+
+    return {name: rows for name, rows in tables.items() if not is_told(name)} | {
+        name: rows for name, rows in told.items() if is_told(name)
+    }
+
+
 class Archive(Configured):
     """Logs, home and store below `folder`, which is made. `settings` beside the folders'."""
 

@@ -17,7 +17,7 @@ from s3logx_assets.core.errors import TransientError
 from s3logx_tests.platform import DAILY
 from s3logx_tests.s3_faults import Fault, FaultProxy, faulty
 from s3logx_tests.s3_server import s3_server
-from s3logx_tests.torture.archive import FIRST, Archive
+from s3logx_tests.torture.archive import FIRST, Archive, closed_before
 from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll
 
 
@@ -42,7 +42,7 @@ def expired_logs(campaign: Campaign) -> Toll:
     aside.rename(logs)
     archive.deliver(FIRST, 9)
     failed = archive.run(campaign.sabotage) != 0
-    return toll + archive.toll(after) + Toll(manual=failed)
+    return toll + archive.toll(closed_before(after, before)) + Toll(manual=failed)
 
 
 def _expiries(archive: Archive) -> list[Callable[[], None]]:

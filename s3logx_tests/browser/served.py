@@ -1,5 +1,6 @@
-"""A folder of pages on a web server of this machine."""
+"""A release's pages: on a web server of this machine, and which of them is which."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,3 +24,10 @@ def served(folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+def first_dataset(release: Path) -> str:
+    """The page of the dataset with the most data sent."""
+    found = re.search(r'href="(summaries/[^"]+/index\.html)"', (release / "index.html").read_text())
+    assert found
+    return found[1]

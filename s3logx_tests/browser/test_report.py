@@ -13,7 +13,7 @@ from frictionless import Package
 from playwright.sync_api import Page
 
 from s3logx_assets.sample_logs import SampleSpec
-from s3logx_tests.browser.served import served
+from s3logx_tests.browser.served import first_dataset, served
 from s3logx_tests.browser.visits import DESKTOP, PHONE, PICTURES, Screen, Visit, axe
 from s3logx_tests.sampled import sampled_platform
 
@@ -41,10 +41,7 @@ def site(release: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def dataset(release: Path) -> str:
     """The page of the dataset with the most data sent."""
-    html = (release / "index.html").read_text()
-    found = re.search(r'href="(summaries/[^"]+/index\.html)"', html)
-    assert found
-    return found[1]
+    return first_dataset(release)
 
 
 PAGES = ("overview", "datasets", "dataset")

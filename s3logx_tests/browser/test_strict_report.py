@@ -10,7 +10,7 @@ import pytest
 from frictionless import Package
 
 from s3logx_assets.sample_logs import SampleSpec
-from s3logx_tests.browser.served import served
+from s3logx_tests.browser.served import first_dataset, served
 from s3logx_tests.browser.visits import DESKTOP, PHONE, Screen, Visit, axe
 from s3logx_tests.sampled import sampled_platform
 
@@ -36,9 +36,7 @@ def site(release: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def dataset(release: Path) -> str:
     """The page of the dataset with the most data sent."""
-    found = re.search(r'href="(summaries/[^"]+/index\.html)"', (release / "index.html").read_text())
-    assert found
-    return found[1]
+    return first_dataset(release)
 
 
 @pytest.mark.parametrize("page", ["index.html", "datasets.html", "dataset"])

@@ -94,7 +94,7 @@ def tell(usage: pa.Table, rule: Rule, until: date, coin: Coin, pool_before: date
     """
     dataset, names = coded(usage["dataset"])
     datasets = [*names.to_pylist(), POOL]
-    person = _people(usage["network_index"])
+    person = people_codes(usage["network_index"])
     measures = [usage[name].to_numpy() for name in MEASURES]
     ready = _ready(dataset, person, measures, rule)
     pool = ~ready & pc.less(usage["since"], pa.scalar(pool_before, pa.date32())).to_numpy()
@@ -246,7 +246,7 @@ def _ready(dataset: Codes, person: Codes, measures: Sequence[Measure], rule: Rul
     return safe(dataset, int(dataset.max(initial=-1)) + 1, person, measures, rule)[dataset]
 
 
-def _people(network: pa.ChunkedArray) -> Codes:
+def people_codes(network: pa.ChunkedArray) -> Codes:
     """A code for each network, NOBODY for null."""
     codes = network.combine_chunks().dictionary_encode().indices
     return np.asarray(pc.fill_null(codes, NOBODY).to_numpy(zero_copy_only=False), np.int64)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from s3logx_assets.core.grouping import coded
 from s3logx_assets.core.privacy.attack import PEOPLE, Inference, figures_of_cells, infer
-from s3logx_assets.core.privacy.strict import MEASURES, POOL, POOLED, REGION, WAITING, Told
+from s3logx_assets.core.privacy.strict import MEASURES, POOL, POOLED, REGION, WAITING, Told, people_codes
 from s3logx_assets.core.scopes import ARCHIVE, scope_of
 
 
@@ -134,12 +134,11 @@ def truth_of(periods: Iterable[tuple[pa.Table, Told]]) -> Truth:
         groups = {f"of {name}": told.groups[name].cast(pa.string()) for name in told.groups.column_names}
         parts.append(pa.table({"scope": _scopes(usage, told), **groups, **{name: shown[name] for name in columns}}))
     rows = pa.concat_tables(parts)
-    network = rows["network_index"].combine_chunks().dictionary_encode().indices
     return Truth(
         _objects(rows["scope"]),
         _objects(rows["asset_path"]),
         {name.removeprefix("of "): _objects(rows[name]) for name in rows.column_names if name.startswith("of ")},
-        np.asarray(pc.fill_null(network, -1).to_numpy(zero_copy_only=False), np.int64),
+        people_codes(rows["network_index"]),
         np.stack([rows[name].to_numpy() for name in MEASURES]),
     )
 

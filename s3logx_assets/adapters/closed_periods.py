@@ -51,7 +51,8 @@ def digest_of(before: str, until: date, cells: pa.Table, people: Mapping[str, in
 def read_periods(store: TableStore) -> list[Period]:
     """All closed periods, the oldest first. Raises StoreError where one is damaged, or missing between others."""
     ends = store.partitions(RELEASED_USAGE, PERIOD)
-    periods = list(store.each(lambda until: _read(store, until), ends))
+    # A writer that died has left a folder and closed nothing.
+    periods = [period for period in store.each(lambda until: _read(store, until), ends) if period is not None]
     before = ""
     for period in periods:
         if digest_of(before, period.until, period.cells, period.people, period.rule) != period.digest:
@@ -84,11 +85,11 @@ def write_period(store: TableStore, period: Period, rows: pa.Table) -> None:
     store.write(RELEASED_USAGE, _place(period.until), rows, record, {_CELLS: sink.getvalue()})
 
 
-def _read(store: TableStore, until: str) -> Period:
+def _read(store: TableStore, until: str) -> Period | None:
     place = f"{PERIOD}={until}"
     record: dict[str, Any] | None = store.record(RELEASED_USAGE, place)
     if record is None:
-        raise StoreError(f"{store.uri(RELEASED_USAGE, place)} is not there; bring it back from the backup")
+        return None
     try:
         cells = pa.ipc.open_stream(store.section(RELEASED_USAGE, place, _CELLS)).read_all()
     except pa.ArrowException:

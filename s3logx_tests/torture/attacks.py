@@ -1,9 +1,10 @@
-"""All attacks, in the order of the table."""
+"""All attacks, in the order of the table; what takes longest by itself comes first, since others go on beside it."""
 
 from s3logx_tests.torture import crash, disk, doors, inputs, leaks, load, memory, outages, restarts, services
 from s3logx_tests.torture.attack import Attack
 
 ATTACKS: tuple[Attack, ...] = (
+    *load.ATTACKS,
     *crash.ATTACKS,
     *restarts.ATTACKS,
     *disk.ATTACKS,
@@ -13,5 +14,4 @@ ATTACKS: tuple[Attack, ...] = (
     *outages.ATTACKS,
     *leaks.ATTACKS,
     *doors.ATTACKS,
-    *load.ATTACKS,
 )

@@ -41,6 +41,11 @@ _GENUINE, _FASTER = 6, 3
 # Of so many tries one begins before Dagster has any history.
 _FROM_NOTHING = 4
 
+# Of the moments between writing, syncing and renaming, so many are tried.
+_POWER_LOSSES = 80
+# So many random moments for one run and for two, in a folder and in a bucket: 300 together.
+_MOMENTS, _MOMENTS_IN_BUCKET, _MOMENTS_OF_TWO, _MOMENTS_OF_TWO_IN_BUCKET = 150, 50, 60, 40
+
 # Makes an archive of a name in the campaign's folder.
 Maker = Callable[[str], Archive]
 # Where the stores are.
@@ -206,8 +211,8 @@ def power_loss(campaign: Campaign) -> Toll:
         chosen = [step for step, kind in enumerate(kinds) if kind in ("rename", "fsync", "event")]
         if campaign.short:
             chosen = random.Random(campaign.seed).sample(chosen, 6)
-        elif len(chosen) > 150:
-            chosen = sorted(random.Random(campaign.seed).sample(chosen, 150))
+        elif len(chosen) > _POWER_LOSSES:
+            chosen = sorted(random.Random(campaign.seed).sample(chosen, _POWER_LOSSES))
 
         def one(step: int) -> Toll:
             archive = make(f"power-{step}")
@@ -375,19 +380,19 @@ ATTACKS = (
     ),
     Attack(
         "crash: killed at any moment, local store",
-        partial(at_any_moment, in_folder, 300),
+        partial(at_any_moment, in_folder, _MOMENTS),
         (Break("a process outlives the run", outliving), _APPENDED),
     ),
     Attack(
         "crash: killed at any moment, store in a bucket",
-        partial(at_any_moment, _in_bucket, 100),
+        partial(at_any_moment, _in_bucket, _MOMENTS_IN_BUCKET),
         (_APPENDED,),
         waits=True,
     ),
-    Attack("crash: two runs at once, local store", partial(two_runs_at_once, in_folder, 120), (_APPENDED,)),
+    Attack("crash: two runs at once, local store", partial(two_runs_at_once, in_folder, _MOMENTS_OF_TWO), (_APPENDED,)),
     Attack(
         "crash: two runs at once, store in a bucket",
-        partial(two_runs_at_once, _in_bucket, 40),
+        partial(two_runs_at_once, _in_bucket, _MOMENTS_OF_TWO_IN_BUCKET),
         (_APPENDED,),
         waits=True,
     ),

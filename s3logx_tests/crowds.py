@@ -3,6 +3,7 @@ of the files. Small, and unequal in every way: a few people, files and regions m
 
 import json
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 from s3logx_assets.core import public_tables
 from s3logx_assets.core.privacy.attack import POLICY_FILE
 from s3logx_assets.core.privacy.released import released_scopes
-from s3logx_assets.core.privacy.strict import MEASURES, POOLED, WAITING, Rule, Told, stepped_count, tell
+from s3logx_assets.core.privacy.strict import MEASURES, POOLED, TOTAL, WAITING, Rule, Told, people_told, tell
 from s3logx_assets.core.privacy.truth import Truth, truth_of
 from s3logx_assets.core.scopes import ARCHIVE
 
@@ -113,7 +114,12 @@ def published(periods: Sequence[Closed], rule: Rule) -> dict[str, bytes] | None:
         for dataset, person, fate in zip(*(column.to_pylist() for column in columns), strict=True):
             for scope in [] if fate == WAITING else [ARCHIVE] if fate == POOLED else [ARCHIVE, dataset]:
                 people.setdefault(scope, set()).update([person] if person is not None else [])
-    counts = {scope: stepped_count(len(each), rule.people) for scope, each in people.items()}
+    requests: Counter[str] = Counter()
+    for period in periods:
+        totals = period.told.cells.filter(pc.equal(period.told.cells["dimension"], TOTAL))
+        for dataset, count in zip(*(totals[name].to_pylist() for name in ("dataset", "request_count")), strict=True):
+            requests.update({ARCHIVE: count} if not dataset else {ARCHIVE: count, dataset: count})
+    counts = {scope: people_told(len(each), requests[scope], rule.people) for scope, each in people.items()}
     scopes = released_scopes([period.told.cells for period in periods], counts)
     if not scopes:
         return None

@@ -30,7 +30,8 @@ _CELLS = "cells"
 class Period:
     """A closed period. `days`: the data version of each log date that it took rows of, or looked at; `people`: how many people
     each scope has had up to its end, in steps; `left_out`: late requests that it could not tell from what
-    is called otherwise now. `digest` stands for what it told and for all periods before it."""
+    is called otherwise now. `digest` stands for what it told and for all periods before it; who does not know `salt` cannot try
+    out what that may have been."""
 
     until: date
     cells: pa.Table = field(repr=False)
@@ -38,14 +39,16 @@ class Period:
     people: Mapping[str, int] = field(repr=False)
     rule: Mapping[str, float]
     left_out: int
+    salt: str = field(repr=False)
     digest: str
 
 
-def digest_of(before: str, until: date, cells: pa.Table, people: Mapping[str, int], rule: Mapping[str, float]) -> str:
+def digest_of(
+    before: str, until: date, cells: pa.Table, people: Mapping[str, int], rule: Mapping[str, float], salt: str
+) -> str:
     """What stands for a period after those that `before` stands for."""
-    return text_digest(
-        before, until.isoformat(), table_digest(cells), *(json.dumps(each, sort_keys=True) for each in (people, rule))
-    )
+    told = (table_digest(cells), *(json.dumps(each, sort_keys=True) for each in (people, rule)))
+    return text_digest(salt, before, until.isoformat(), *told)
 
 
 def read_periods(store: TableStore) -> list[Period]:
@@ -55,7 +58,7 @@ def read_periods(store: TableStore) -> list[Period]:
     periods = [period for period in store.each(lambda until: _read(store, until), ends) if period is not None]
     before = ""
     for period in periods:
-        if digest_of(before, period.until, period.cells, period.people, period.rule) != period.digest:
+        if digest_of(before, period.until, period.cells, period.people, period.rule, period.salt) != period.digest:
             raise StoreError(
                 f"{store.uri(RELEASED_USAGE, _place(period.until))} does not follow the period before it: one is missing or "
                 "damaged; bring private/released_usage back from the backup"
@@ -77,6 +80,7 @@ def write_period(store: TableStore, period: Period, rows: pa.Table) -> None:
         "people": dict(period.people),
         "rule": dict(period.rule),
         "left_out": period.left_out,
+        "salt": period.salt,
         "digest": period.digest,
     }
     sink = io.BytesIO()
@@ -94,7 +98,7 @@ def _read(store: TableStore, until: str) -> Period | None:
         cells = pa.ipc.open_stream(store.section(RELEASED_USAGE, place, _CELLS)).read_all()
     except pa.ArrowException:
         raise StoreError(f"{store.uri(RELEASED_USAGE, place)} is damaged; bring it back from the backup") from None
-    names = ("days", "people", "rule", "left_out", "digest")
+    names = ("days", "people", "rule", "left_out", "salt", "digest")
     return Period(date.fromisoformat(until), cells, *(record[name] for name in names))
 
 

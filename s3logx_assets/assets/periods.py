@@ -5,6 +5,7 @@ period before it left waiting, and tells what may be told, once: later records g
 in `core.privacy.strict`; what is worked out from it, in `core.privacy.attack`, and judged in `core.privacy.truth`.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, timedelta
@@ -20,12 +21,12 @@ from s3logx_assets.core.privacy import late
 from s3logx_assets.core.privacy.strict import (
     POOL,
     POOLED,
-    RELEASED,
+    TOTAL,
     WAITING,
     Coin,
     Rule,
     Told,
-    stepped_count,
+    people_told,
     tell,
 )
 from s3logx_assets.core.privacy.truth import findings_in
@@ -36,6 +37,8 @@ from s3logx_assets.core.scopes import ARCHIVE, scope_of
 _PATIENCE = 52
 _EFFORT = 500
 _SHOWN = 3
+# Numbers of 53 bits in the salt of a digest: nobody can guess as many.
+_SALTS = 3
 # A row before anything became of it.
 _TAKEN = RELEASED_USAGE.remove(RELEASED_USAGE.get_field_index("fate"))
 _LIMITS = ["dataset", "network_index", "fate"]
@@ -92,10 +95,12 @@ def _close(usage: HeldUsage, seen: _Seen, periods: Sequence[Period], rule: Rule,
     told = tell(rows, rule, until, coin, until - timedelta(weeks=_PATIENCE))
     _withstand(rows, told, rule, until)
     rows = rows.append_column("fate", told.fate).select(RELEASED_USAGE.names).cast(RELEASED_USAGE)
-    people = seen.people.add(rows, rule.people, periods[-1].people if periods else {})
+    people = seen.people.add(rows, told.cells, rule.people, periods[-1].people if periods else {})
     terms = asdict(rule)
-    digest = digest_of(periods[-1].digest if periods else "", until, told.cells, people, terms)
-    period = Period(until, told.cells, versions, people, terms, left_out, digest)
+    cells = told.cells.sort_by([(name, "ascending") for name in ("dataset", "dimension", "label", "in_archive")])
+    salt = "".join(coin(f"digest\t{until}\t{number}").hex() for number in range(_SALTS))
+    digest = digest_of(periods[-1].digest if periods else "", until, cells, people, terms, salt)
+    period = Period(until, cells, versions, people, terms, left_out, salt, digest)
     write_period(usage.store, period, rows)
     seen.versions |= versions
     seen.carried = _waiting(rows)
@@ -160,32 +165,37 @@ def _waiting(rows: pa.Table) -> pa.Table:
 
 
 class _People:
-    """Who was told of in each dataset, as pairs of dataset and network, each once."""
+    """Who was told of in each dataset, as pairs of dataset and network, each once; and how many requests."""
 
-    def __init__(self, pairs: pa.Table) -> None:
-        self.pairs = pairs
+    def __init__(self, pairs: pa.Table, requests: Counter[str]) -> None:
+        self.pairs, self.requests = pairs, requests
 
-    def add(self, rows: pa.Table, step: int, before: Mapping[str, int]) -> dict[str, int]:
-        """How many people each scope has after these rows too, in steps, never fewer than before."""
+    def add(self, rows: pa.Table, cells: pa.Table, step: int, before: Mapping[str, int]) -> dict[str, int]:
+        """How many people each scope may be told to have after these rows too, never fewer than before."""
         self.pairs = _distinct(pa.concat_tables([self.pairs, _told_pairs(rows)]))
+        self.requests.update(_requests_in(cells))
         counts = self.pairs["dataset"].combine_chunks().value_counts()
         exact = dict(zip(*(counts.field(name).to_pylist() for name in ("values", "counts")), strict=True))
-        # A dataset of which only requests without an address are told has no people.
-        told = rows.filter(pc.equal(rows["fate"], RELEASED))["dataset"].unique().to_pylist()
-        scopes = {scope_of(name): exact.get(name, 0) for name in {*exact, *told} - {POOL}}
-        scopes[ARCHIVE] = len(self.pairs["network_index"].unique())
-        return {
-            scope: max(before.get(scope, 0), stepped_count(scopes.get(scope, 0), step))
-            for scope in sorted({*before, *scopes})
-        }
+        people = {scope_of(name): (exact.get(name, 0), self.requests[name]) for name in self.requests if name != POOL}
+        people[ARCHIVE] = len(self.pairs["network_index"].unique()), self.requests.total()
+        told = {scope: people_told(*each, step) for scope, each in people.items()}
+        return {scope: max(before.get(scope, 0), told.get(scope, 0)) for scope in sorted({*before, *told})}
+
+
+def _requests_in(cells: pa.Table) -> dict[str, int]:
+    """The requests that are told of each dataset."""
+    totals = cells.filter(pc.equal(cells["dimension"], TOTAL))
+    return dict(zip(*(totals[name].to_pylist() for name in ("dataset", "request_count")), strict=True))
 
 
 def _people_of(usage: HeldUsage, periods: Sequence[Period]) -> _People:
     pairs = _told_pairs(RELEASED_USAGE.empty_table())
+    requests: Counter[str] = Counter()
     for period in periods:
         rows = rows_of(usage.store, period.until, _LIMITS)
         pairs = _distinct(pa.concat_tables([pairs, _told_pairs(rows)]))
-    return _People(pairs)
+        requests.update(_requests_in(period.cells))
+    return _People(pairs, requests)
 
 
 def _told_pairs(rows: pa.Table) -> pa.Table:

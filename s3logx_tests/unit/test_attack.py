@@ -69,7 +69,7 @@ def truth_of(rows: list[Row]) -> Truth:
         np.array([row[1] for row in rows], object),
         {name: np.array([row[at] for row in rows], object) for name, at in groups.items()},
         np.array([codes[row[3]] for row in rows]),
-        np.array([[row[4], row[4], row[5]] for row in rows]).T,
+        np.array([[row[4], row[4], row[5], 0] for row in rows]).T,
     )
 
 
@@ -174,7 +174,7 @@ def test_a_search_that_is_too_long_says_nothing() -> None:
 
 def cells(*rows: tuple[str, str, int]) -> pa.Table:
     """Cells of a dataset by dimension, label and requests, nothing downloaded."""
-    columns = zip(*(("ds", dimension, label, True, count, 0, 0, 1) for dimension, label, count in rows), strict=True)
+    columns = zip(*(("ds", dimension, label, True, count, 0, 0, 1, 1) for dimension, label, count in rows), strict=True)
     return pa.table([pa.array(column, kind.type) for column, kind in zip(columns, CELLS, strict=True)], schema=CELLS)
 
 
@@ -182,7 +182,7 @@ def test_two_tables_tell_where_they_meet() -> None:
     """All but ten of a thousand requests are on one day, and all but ten for one file: 980 at least are both."""
     told = cells(("total", "", 1000), ("day", "mon", 990), ("day", "tue", 10), ("asset", "a", 990), ("asset", "b", 10))
     crossings = [
-        each for each in infer(figures_of_cells(told), {}, 12) if each.how == "two tables" and each.scope == "ds"
+        each for each in infer(figures_of_cells(told, 12), {}, 12) if each.how == "two tables" and each.scope == "ds"
     ]
     bounds = {(*each.where["day"], *each.where["asset"]): (each.low, each.high) for each in crossings}
     assert bounds == {("mon", "a"): (980, 990), ("mon", "b"): (0, 10), ("tue", "a"): (0, 10), ("tue", "b"): (0, 10)}
@@ -190,10 +190,26 @@ def test_two_tables_tell_where_they_meet() -> None:
 
 def test_the_archive_tells_of_datasets_that_are_hidden() -> None:
     told = cells(("total", "", 100), ("day", "mon", 100))
-    whole = figures_of_cells(told)["archive"]
-    hidden = {"archive": whole, "ds": figures_of_cells(cells(("total", "", 97), ("day", "mon", 97)))["ds"]}
+    whole = figures_of_cells(told, 10)["archive"]
+    hidden = {"archive": whole, "ds": figures_of_cells(cells(("total", "", 97), ("day", "mon", 97)), 10)["ds"]}
     rests = [each for each in infer(hidden, {}, 10) if each.scope == ""]
-    assert {(each.measure, each.low, each.high) for each in rests} == {("request_count", 3, 3)}
+    assert {(each.measure, each.low, each.high) for each in rests} == {
+        ("request_count", 3, 3),
+        ("partial_count", 3, 3),
+    }
+
+
+def test_downloads_tell_of_the_requests_that_were_none() -> None:
+    """Seven requests of somebody's were for parts of files, and the figure beside that of downloads told it."""
+    columns = zip(
+        *(("ds", name, label, True, 40, 33, 0, 1, 1) for name, label in (("total", ""), ("day", "mon"))), strict=True
+    )
+    told = pa.table([pa.array(column, kind.type) for column, kind in zip(columns, CELLS, strict=True)], schema=CELLS)
+    inferences = list(infer(figures_of_cells(told, 10), {}, 10))
+    assert {(each.measure, each.low, each.high) for each in inferences} >= {("partial_count", 7, 7)}
+    stepped = told.set_column(8, "partial_step", pa.array([20, 20]))
+    inferences = [each for each in infer(figures_of_cells(stepped, 10), {}, 10) if each.measure == "partial_count"]
+    assert not [each for each in inferences if each.is_narrow(10, 7)]
 
 
 def test_a_finding_is_about_few_people_and_narrow() -> None:

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 
 from s3logx_assets.core.privacy import late
-from s3logx_assets.core.privacy.byte_steps import Swing, step_for, swing, told_bytes
+from s3logx_assets.core.privacy.byte_steps import most_of_a_request, reach, rounded, rounded_to, step_for
 from s3logx_assets.core.privacy.released import ends, released_scopes, visible
 from s3logx_assets.core.privacy.strict import (
     CELLS,
@@ -17,8 +17,8 @@ from s3logx_assets.core.privacy.strict import (
     RELEASED,
     WAITING,
     Rule,
+    people_told,
     safe,
-    stepped_count,
     tell,
 )
 from s3logx_assets.core.privacy.trees import day_tree, file_tree, region_tree, week_label
@@ -105,8 +105,8 @@ def test_days_are_put_together_with_their_week() -> None:
         *crowd("ds", "a", 4, "DE/Berlin", range(6)),
         *crowd("ds", "a", 5, "DE/Berlin", range(6, 12)),
     )
-    assert cells["ds", "day", "2025-03-03"] == (20, 20, 2000)
-    assert cells["ds", "day", "2025-03-03/2025-03-09"] == (12, 12, 1200)
+    assert cells["ds", "day", "2025-03-03"][:2] == (20, 20)
+    assert cells["ds", "day", "2025-03-03/2025-03-09"][:2] == (12, 12)
     assert len([key for key in cells if key[1] == "day"]) == 2
 
 
@@ -235,59 +235,136 @@ def test_labels_of_files_and_regions_cannot_be_taken_for_values() -> None:
     assert week_label(date(2025, 3, 3)) == "2025-03-03/2025-03-09"
 
 
+# --------------------------------------------------------------------------- bytes and partial requests
+
+
 @pytest.mark.parametrize(
-    ("less", "more", "step"),
-    [(0, 0, 1), (1, 0, 5), (0, 1, 5), (2, 0, 5), (49, 3, 100), (50, 0, 200), (10**12, 0, 5 * 10**12)],
+    ("reached", "step"), [(0, 1), (1, 20), (5, 100), (100, 2000), (111, 2000), (112, 5000), (10**12, 2 * 10**13)]
 )
-def test_steps_are_round_and_wide_enough(less: int, more: int, step: int) -> None:
-    assert step_for(less, more) == step
+def test_steps_are_round_and_wide_enough(reached: int, step: int) -> None:
+    assert step_for(reached, 10) == step
+    assert most_of_a_request(np.array([step]), 10)[0] >= reached
 
 
-def test_a_rare_file_cannot_be_told_from_bytes() -> None:
-    """Twenty people read the large file, three the small one. From exact bytes and 23 downloads it would follow that three were of
-    the small one."""
-    cells = told(
-        *crowd("ds", "large", 3, "DE/Berlin", range(20), 10**9), *crowd("ds", "small", 3, "DE/Berlin", range(3), 7)
-    )
-    (size,) = {value[2] for key, value in cells.items() if key[1] == "total"}
-    exact = 20 * 10**9 + 21
-    step = step_for(21, 3 * (10**9 - 7))
-    assert size % step == 0
-    assert abs(size - exact) < step
-    # Twenty-three large files could have been as well.
-    assert abs(23 * 10**9 - size) < step
-
-
-def test_swings_of_groups() -> None:
-    group = np.array([0, 0, 0, 1, 1])
-    file, person = np.array([0, 0, 1, 0, 0]), np.array([0, 1, 2, 3, 4])
-    requests, size = np.array([1, 2, 1, 1, 1]), np.array([10, 20, 100, 10, 10])
-    found = swing(group, 2, file, person, requests, size, 2)
-    # In the first group two people read file 0 and one read file 1; in the second everybody read file 0.
-    assert found.less.tolist() == [100, 0]
-    assert found.more.tolist() == [0, 0]
-    found = swing(group, 2, file, person, requests, size, 3)
-    assert found.less.tolist() == [100, 20]
-    assert found.more.tolist() == [3 * 90, 0]
+def test_a_request_reaches_as_far_as_those_of_k_people() -> None:
+    holder = np.array([0] * 6 + [1] * 3 + [2])
+    person = np.array([1, 1, 2, 3, 4, -1, 1, 2, 2, -1])
+    requests = np.array([1, 2, 1, 1, 1, 1, 1, 1, 3, 1])
+    size = np.array([10, 50, 30, 20, 0, 999, 7, 8, 12, 5])
+    # Of the largest requests of each person, 25, 30, 20 and 0, the third largest; of two people there is none.
+    assert reach(holder, 3, person, requests, size, 3).tolist() == [20, 0, 0]
     nothing = np.zeros(0, np.int64)
-    assert [each.tolist() for each in swing(nothing, 1, nothing, nothing, nothing, nothing, 3)] == [[0], [0]]
+    assert reach(nothing, 1, nothing, nothing, nothing, 3).tolist() == [0]
 
 
-@pytest.mark.parametrize("coin", [0.0, 0.5, 0.999])
-def test_told_bytes_could_be_those_without_a_rare_file(coin: float) -> None:
-    rng = np.random.default_rng(7)
-    size = rng.integers(0, 10**6, 10_000)
-    swings = Swing(np.minimum(size, rng.integers(0, 10**4, size.size)), rng.integers(0, 10**4, size.size))
-    step = np.array(list(map(step_for, *(each.tolist() for each in swings))), np.int64)
-    shown = told_bytes(size, step, swings, np.full(size.size, coin))
-    assert (shown % step == 0).all()
-    assert (abs(shown - size) < np.maximum(step, 1)).all()
-    assert (abs(shown - (size - swings.less)) < step)[step > 1].all()
-    assert (abs(shown - (size + swings.more)) < step)[step > 1].all()
+@pytest.mark.parametrize("seed", range(20))
+def test_parts_add_up_to_the_whole_as_it_is_told(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    step = np.array([1, 20, 500, 2000])
+    partition = rng.integers(0, 4, 300)
+    value = rng.integers(0, 5000, 300) * rng.choice([1, 500], 300)
+    total = np.bincount(partition, value, 4).astype(np.int64)
+    told_total = rounded(total, step, rng.random(4))
+    parts = rounded_to(value, step[partition], partition, told_total, rng.random(300))
+    assert (parts % step[partition] == 0).all()
+    assert (abs(parts - value) < step[partition]).all()
+    assert (abs(told_total - total) < step).all()
+    assert (np.bincount(partition, parts, 4) == told_total).all()
+    assert (parts[partition == 0] == value[partition == 0]).all(), "a step of one is none"
 
 
-def test_people_are_told_in_steps() -> None:
-    assert [stepped_count(count, 10) for count in (0, 9, 10, 19, 25)] == [0, 0, 10, 10, 20]
+def test_rounding_is_fair() -> None:
+    """What is told of many periods adds up to nearly what there was."""
+    value, step = np.full(10_000, 700), np.full(10_000, 2000)
+    coins = np.random.default_rng(1).random(10_000)
+    assert abs(rounded(value, step, coins).mean() - 700) < 30
+    partition = np.repeat(np.arange(5000), 2)
+    whole = rounded(np.full(5000, 1400), step[:5000], np.random.default_rng(2).random(5000))
+    assert abs(rounded_to(value, step, partition, whole, coins).mean() - 700) < 30
+
+
+def of_world(*rows: tuple[object, ...], rule: Rule | None = None) -> set[tuple[tuple[object, ...], ...]]:
+    """All that can be told of an archive, with this coin or that."""
+    return {tuple(sorted(told(*rows, rule=rule, coin=coin).items())) for coin in (0.0, 0.3, 0.6, 0.999)}
+
+
+def test_one_partial_request_is_not_what_downloads_leave() -> None:
+    """33 requests and 32 downloads of a file said that somebody had asked for a part of it; the day, the region and the bytes, which day,
+    where, and how much."""
+    rows = [
+        *crowd("ds", "a", 3, "US/Texas", range(20), 10**9),
+        *crowd("ds", "a", 4, "US/Texas", range(20, 32), 10**9),
+        *crowd("ds", "b", 4, "US/Texas", range(20, 35), 10**9),
+    ]
+    somebody = ("ds", "a", 4, "US/Texas", 0, 1, 0, 123_456)
+    nobody = ("ds", "a", 4, "US/Texas", 0, 1, 1, 10**9)
+    assert of_world(*rows, somebody) & of_world(*rows, nobody)
+    for (_, dimension, label), (requests, downloads, _) in told(*rows, somebody, coin=0.01).items():
+        assert requests - downloads in (0, 20, requests), (dimension, label)
+
+
+def test_partial_requests_of_many_are_told() -> None:
+    rows = [("ds", "a", 3, "DE/Berlin", person, 2, 1, 150) for person in range(20)]
+    assert {value[:2] for value in told(*rows).values()} == {(40, 20)}
+
+
+@pytest.mark.parametrize("size", [7, 8 * 10**8, 10**12])
+def test_a_file_that_one_person_read_cannot_be_told_from_bytes(size: int) -> None:
+    """Its size was the step's: of 21 downloads with 2 000 000 000 bytes, only one of this file and 20 of the other could be."""
+    rows = crowd("ds", "a", 3, "DE/Berlin", range(20), 10**8)
+    with_it = [*rows, *crowd("ds", "f", 3, "DE/Berlin", range(20, 21), size)]
+    without = [*rows, *crowd("ds", "a", 3, "DE/Berlin", range(20, 21), 10**8)]
+    totals = [{cell for world in of_world(*of) for cell in world if "total" in cell[0]} for of in (with_it, without)]
+    assert totals[0] & totals[1]
+
+
+def test_what_one_person_read_of_many_files_cannot_be_told_from_bytes() -> None:
+    """Fifty small files by one person among 61 downloads of a larger one: each file was hidden, their sum was not."""
+    rows = crowd("ds", "a", 3, "DE/Berlin", range(61), 10_000)
+    folder = [("ds", f"sub-1/{number}", 3, "DE/Berlin", 99, 1, 1, 4000) for number in range(50)]
+    (cell,) = [value for key, value in told(*rows, *folder).items() if key[1] == "total"]
+    assert cell[0] == 111
+    # What 41 more or fewer of the small ones would change is not seen.
+    assert cell[2] % 200_000 == 0
+
+
+def test_files_of_the_same_name_in_two_datasets_are_two() -> None:
+    """The regions that two datasets tell together took `data.nwb` of both for one, which many had read, and told exact bytes."""
+    rows = [
+        *crowd("d1", "a.nwb", 3, "US/Texas", range(6), 10**9 + 1),
+        *crowd("d1", "data.nwb", 3, "US/Texas", range(1), 800_000_013),
+        *crowd("d1", "a.nwb", 3, "DE/Berlin", range(6, 12), 10**9 + 1),
+        *crowd("d2", "a.nwb", 3, "US/Texas", range(20, 29), 300_000_007),
+        *crowd("d2", "data.nwb", 3, "US/Texas", range(20, 29), 500_000_101),
+        *crowd("d2", "a.nwb", 3, "DE/Berlin", range(30, 36), 300_000_007),
+        *crowd("d2", "a.nwb", 3, "DE/Berlin", range(30, 36), 300_000_007),
+    ]
+    cells = told(*rows)
+    assert ("", "region", "US/Texas") in cells
+    assert {value[2] % 10**10 for value in cells.values()} == {0}
+
+
+def test_a_file_that_one_person_reads_most_cannot_be_told_from_bytes() -> None:
+    """It was put together with others for that person's sake, and the exact bytes of these gave it away, since ten had read it."""
+    rows = [
+        *crowd("ds", "a", 3, "DE/Berlin", range(30), 1000),
+        *crowd("ds", "f", 3, "DE/Berlin", range(9), 7001),
+        ("ds", "f", 3, "DE/Berlin", 9, 2, 2, 14_002),
+        *crowd("ds", "g", 3, "DE/Berlin", range(10, 20), 300),
+    ]
+    assert {key[2] for key in told(*rows) if key[1] == "asset"} == {"a", "(other files)"}
+    assert {value[2] % 200_000 for value in told(*rows).values()} == {0}
+
+
+def test_requests_without_a_person_are_told_as_they_are_where_there_are_no_others() -> None:
+    cells = told(("ds", "a", 3, "internal", None, 30, 29, 12_345))
+    assert set(cells.values()) == {(30, 29, 12_345)}
+
+
+def test_numbers_of_people_are_few_and_far_between() -> None:
+    assert [people_told(count, 10_000, 10) for count in (0, 9, 10, 19, 25)] == [0, 0, 10, 10, 20]
+    # Of eleven requests of a group it is known that eleven people made them.
+    assert [people_told(11, requests, 10) for requests in (11, 49, 50, 500)] == [0, 0, 10, 10]
 
 
 def of_date(*rows: tuple[object, ...]) -> pa.Table:

@@ -27,13 +27,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from s3logx_assets.core.privacy.strict import DAY, FILE, MEASURES, POOL, REGION, TOTAL
+from s3logx_assets.core.privacy.strict import DAY, FILE, MEASURES, POOL, REGION, TOTAL, people_told
 from s3logx_assets.core.privacy.trees import OTHER_FILES
 from s3logx_assets.core.scopes import ARCHIVE, scope_of
 
 POLICY_FILE = "privacy.json"
 PEOPLE = "people"
-_REQUESTS, _DOWNLOADS, _BYTES = range(3)
+# What is attacked; the last is what the first two leave.
+ATTACKED = (*MEASURES, "partial_count")
+_REQUESTS, _DOWNLOADS, _BYTES, _PARTIAL = range(4)
 _DIMENSIONS = (DAY, FILE, REGION)
 _SHOWN = ("number_of_requests", "number_of_downloads", "bytes_sent")
 _TOTALS = ("total_number_of_requests", "total_number_of_downloads", "total_bytes_sent")
@@ -48,7 +50,7 @@ Sizes = Mapping[str, Mapping[str, int]]  # of the files of each scope, in bytes
 
 @dataclass(frozen=True)
 class Table:
-    """Figures by label: `low` and `high` are (labels, 3), in the order of MEASURES."""
+    """Figures by label: `low` and `high` are (labels, 4), in the order of ATTACKED."""
 
     labels: list[str]
     low: NDArray[np.int64]
@@ -58,11 +60,12 @@ class Table:
 @dataclass(frozen=True)
 class Figures:
     """What is known of a scope, or of what came to it: its `total` (a single label) and its tables by dimension, how many
-    people there are."""
+    people there are, and with how many bytes a request counts at the most."""
 
     total: Table
     tables: Mapping[str, Table]
     people: tuple[int, int]
+    most_of_a_request: int = _UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -136,21 +139,16 @@ def attack(
 
 
 def figures_of(release: Release) -> dict[str, Figures]:
-    """The figures of each scope, as far as a release tells them. Of bytes that were told in the steps of several periods it does not
-    tell how exact they are."""
-    summed = len(release.policy.get("periods", ())) > 1
+    """The figures of each scope, as far as a release tells them."""
 
     def table(rows: Mapping[str, tuple[int | None, ...]]) -> Table:
-        found = _table(release.policy, rows)
-        if summed:
-            found.low[:, _BYTES], found.high[:, _BYTES] = 0, _UNKNOWN
-        return found
+        return _table(release.policy, rows)
 
     return {
         scope: Figures(
             table({"": release.totals[scope]}),
             {dimension: table(rows) for dimension, rows in tables.items()},
-            _people(release.policy, release.people[scope]),
+            _people(release.policy, release.people[scope], release.totals[scope][_REQUESTS]),
         )
         for scope, tables in release.tables.items()
     }
@@ -163,7 +161,7 @@ def _added(one: Figures | None, other: Figures | None) -> Figures:
         assert known is not None, "what is in a release came once"
         return known
     names = {*one.tables, *other.tables}
-    empty = Table([], np.zeros((0, 3), np.int64), np.zeros((0, 3), np.int64))
+    empty = Table([], *_nothing(0))
     tables = {name: _sum_of(one.tables.get(name, empty), other.tables.get(name, empty)) for name in names}
     return Figures(_sum_of(one.total, other.total), tables, _ANYBODY)
 
@@ -171,7 +169,7 @@ def _added(one: Figures | None, other: Figures | None) -> Figures:
 def _sum_of(one: Table, other: Table) -> Table:
     labels = list(dict.fromkeys([*one.labels, *other.labels]))
     place = {label: number for number, label in enumerate(labels)}
-    low, high = np.zeros((len(labels), 3), np.int64), np.zeros((len(labels), 3), np.int64)
+    low, high = _nothing(len(labels))
     for table in (one, other):
         rows = np.array([place[label] for label in table.labels], np.int64)
         low[rows] += table.low
@@ -211,32 +209,52 @@ def changed(before: Release, after: Release) -> list[str]:
     )
 
 
-def figures_of_cells(cells: pa.Table) -> dict[str, Figures]:
-    """What the cells of a period (strict.CELLS) would tell if they were released alone, with the steps of bytes known: more
+def figures_of_cells(cells: pa.Table, people: int) -> dict[str, Figures]:
+    """What the cells of a period (strict.CELLS) would tell if they were released alone, with all steps known: more
     than any release tells of it. Of the archive, all its cells added up."""
     found: dict[str, dict[str, dict[str, list[int]]]] = {}
-    columns = ("dataset", "dimension", "label", "in_archive", *MEASURES, "byte_step")
+    most: dict[str, int] = {}
+    columns = ("dataset", "dimension", "label", "in_archive", *MEASURES, "byte_step", "partial_step")
     for dataset, dimension, label, in_archive, *row in zip(*(cells[name].to_pylist() for name in columns), strict=True):
-        bounds = [row[0], row[1], max(0, row[2] - row[3] + 1), row[0], row[1], row[2] + row[3] - 1]
+        requests, downloads, size, step, partial_step = row
+        least, greatest = _partial(requests, requests - downloads, partial_step)
+        bounds = [
+            *(requests, requests - greatest, max(0, size - step + 1), least),
+            *(requests, requests - least, size + step - 1, greatest),
+        ]
         scopes = [scope_of(dataset)] if dataset != POOL else []
+        if dimension == TOTAL and scopes:
+            most[scopes[0]] = step // (2 * (people - 1)) or _UNKNOWN
         if in_archive and dimension != FILE:
             scopes.append(ARCHIVE)
         for scope in scopes:
             rows = found.setdefault(scope, {}).setdefault(dimension, {})
-            rows[label] = [one + other for one, other in zip(rows.get(label, [0] * 6), bounds, strict=True)]
+            rows[label] = [one + other for one, other in zip(rows.get(label, [0] * 8), bounds, strict=True)]
 
     def table(rows: Mapping[str, list[int]]) -> Table:
-        values = np.array(list(rows.values()), np.int64).reshape(-1, 6)
-        return Table(list(rows), values[:, :3], values[:, 3:])
+        values = np.array(list(rows.values()), np.int64).reshape(-1, 8)
+        return Table(list(rows), values[:, :4], values[:, 4:])
 
     return {
         scope: Figures(
             table(tables[TOTAL]),
             {name: table(rows) for name, rows in tables.items() if name != TOTAL},
             _ANYBODY,
+            most.get(scope, _UNKNOWN),
         )
         for scope, tables in found.items()
     }
+
+
+def _partial(requests: int, shown: int, step: int) -> tuple[int, int]:
+    """How many requests that are no downloads there can be where so many are told: none more than requests are."""
+    if step == 1:
+        return shown, shown
+    return max(0, shown - step + 1), min(requests, shown + step - 1)
+
+
+def _nothing(labels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return np.zeros((labels, len(ATTACKED)), np.int64), np.zeros((labels, len(ATTACKED)), np.int64)
 
 
 def infer(figures: Mapping[str, Figures], sizes: Sizes, people: int, effort: int = 20_000) -> Iterator[Inference]:
@@ -248,7 +266,8 @@ def infer(figures: Mapping[str, Figures], sizes: Sizes, people: int, effort: int
         yield from _masked_together(scope, tight, people)
         yield from _crossings(scope, tight, people)
         if scope in sizes:
-            yield from _by_sizes(scope, tight, sizes[scope], effort)
+            counted = {path: min(size, own.most_of_a_request) for path, size in sizes[scope].items()}
+            yield from _by_sizes(scope, tight, counted, effort)
         if whole is not None and scope != ARCHIVE:
             yield from _people_elsewhere(scope, own, whole, people)
     if whole is not None:
@@ -274,7 +293,7 @@ def _tightened(figures: Figures) -> Figures:
                 np.maximum(table.low, low - (most - table.high)),
                 np.minimum(table.high, high - (least - table.low)),
             )
-    return Figures(Table(total.labels, low[None], high[None]), tables, figures.people)
+    return replace(figures, total=Table(total.labels, low[None], high[None]), tables=tables)
 
 
 def _narrow(low: NDArray[np.int64], high: NDArray[np.int64], people: int) -> NDArray[np.bool_]:
@@ -288,7 +307,7 @@ def _rows(scope: str, figures: Figures, people: int) -> Iterator[Inference]:
         for row, measure in zip(*np.nonzero(_narrow(table.low, table.high, people)), strict=True):
             where = {} if name == TOTAL else {name: frozenset([table.labels[row]])}
             low, high = int(table.low[row, measure]), int(table.high[row, measure])
-            yield Inference(scope, where, MEASURES[measure], low, high, "a figure")
+            yield Inference(scope, where, ATTACKED[measure], low, high, "a figure")
 
 
 def _masked_together(scope: str, figures: Figures, people: int) -> Iterator[Inference]:
@@ -296,7 +315,7 @@ def _masked_together(scope: str, figures: Figures, people: int) -> Iterator[Infe
     if not figures.total.labels:
         return
     for name, table in figures.tables.items():
-        for measure in range(3):
+        for measure in range(len(ATTACKED)):
             hidden = table.low[:, measure] != table.high[:, measure]
             if not hidden.any() or hidden.all():
                 continue
@@ -305,7 +324,7 @@ def _masked_together(scope: str, figures: Figures, people: int) -> Iterator[Infe
             high = int(figures.total.high[0, measure]) - shown
             if _narrow(np.array(low), np.array(high), people):
                 labels = frozenset(np.array(table.labels, object)[hidden].tolist())
-                yield Inference(scope, {name: labels}, MEASURES[measure], max(0, low), high, "a total and the rest")
+                yield Inference(scope, {name: labels}, ATTACKED[measure], max(0, low), high, "a total and the rest")
 
 
 def _crossings(scope: str, figures: Figures, people: int) -> Iterator[Inference]:
@@ -315,7 +334,7 @@ def _crossings(scope: str, figures: Figures, people: int) -> Iterator[Inference]
     for (name, one), (other_name, other) in combinations(figures.tables.items(), 2):
         if not one.labels or not other.labels:
             continue
-        for measure in range(3):
+        for measure in range(len(ATTACKED)):
             most = int(figures.total.high[0, measure])
             a_low, b_low = one.low[:, None, measure], other.low[None, :, measure]
             a_high, b_high = one.high[:, None, measure], other.high[None, :, measure]
@@ -325,7 +344,7 @@ def _crossings(scope: str, figures: Figures, people: int) -> Iterator[Inference]
             for row, column in zip(*np.nonzero(parts & _narrow(low, high, people)), strict=True):
                 where = {name: frozenset([one.labels[row]]), other_name: frozenset([other.labels[column]])}
                 bounds = int(low[row, column]), int(high[row, column])
-                yield Inference(scope, where, MEASURES[measure], *bounds, "two tables")
+                yield Inference(scope, where, ATTACKED[measure], *bounds, "two tables")
 
 
 def _hidden_datasets(figures: Mapping[str, Figures], whole: Figures, people: int) -> Iterator[Inference]:
@@ -339,14 +358,14 @@ def _hidden_datasets(figures: Mapping[str, Figures], whole: Figures, people: int
         for own in shown:
             part = own.total if name == TOTAL else own.tables.get(name)
             for label, low, high in zip(part.labels, part.low, part.high, strict=True) if part else ():
-                sums[label] = sums.get(label, np.zeros(6, np.int64)) + np.concatenate([low, high])
+                sums[label] = sums.get(label, np.zeros(2 * len(ATTACKED), np.int64)) + np.concatenate([low, high])
         for label, low, high in zip(table.labels, table.low, table.high, strict=True):
-            known = sums.get(label, np.zeros(6, np.int64))
-            least, most = np.maximum(0, low - known[3:]), high - known[:3]
+            known = sums.get(label, np.zeros(2 * len(ATTACKED), np.int64))
+            least, most = np.maximum(0, low - known[len(ATTACKED) :]), high - known[: len(ATTACKED)]
             for measure in np.flatnonzero(_narrow(least, most, people)).tolist():
                 where = {} if name == TOTAL else {name: frozenset([label])}
                 bounds = int(least[measure]), int(most[measure])
-                yield Inference(POOL, where, MEASURES[measure], *bounds, "the archive and its datasets")
+                yield Inference(POOL, where, ATTACKED[measure], *bounds, "the archive and its datasets")
 
 
 def _people_elsewhere(scope: str, own: Figures, whole: Figures, people: int) -> Iterator[Inference]:
@@ -368,7 +387,7 @@ def _by_sizes(scope: str, figures: Figures, sizes: Mapping[str, int], effort: in
             where = {} if name == TOTAL else {name: frozenset([label])}
             for path, (least, most, measure) in _whole_or_parts(files, low, high, effort).items():
                 if least:
-                    yield Inference(scope, where, MEASURES[measure], least, most, "sizes", frozenset([path]))
+                    yield Inference(scope, where, ATTACKED[measure], least, most, "sizes", frozenset([path]))
 
 
 def _whole_or_parts(
@@ -445,13 +464,21 @@ def _number(shown: int | str) -> int | None:
 
 
 def _table(policy: Mapping[str, Any], rows: Mapping[str, tuple[int | None, ...]]) -> Table:
-    low, high = np.zeros((len(rows), 3), np.int64), np.zeros((len(rows), 3), np.int64)
-    for place, row in enumerate(rows.values()):
-        for measure, value in enumerate(row):
-            bounds = _bytes(policy, value or 0) if measure == _BYTES else _count(policy, value)
+    low, high = _nothing(len(rows))
+    for place, (requests, downloads, size) in enumerate(rows.values()):
+        for measure, bounds in (
+            (_REQUESTS, _count(policy, requests)),
+            (_DOWNLOADS, _count(policy, downloads)),
+            (_BYTES, (size or 0, size or 0)),
+        ):
             low[place, measure], high[place, measure] = bounds
     if policy["policy"] == "compatible":
         low[:, _REQUESTS] = np.maximum(low[:, _REQUESTS], 1)  # else there would be no row
+    else:  # both are told in steps of one period after the other, and which these were is not said
+        low[:, [_DOWNLOADS, _BYTES]] = 0
+        high[:, _DOWNLOADS], high[:, _BYTES] = high[:, _REQUESTS], _UNKNOWN
+    low[:, _PARTIAL] = np.maximum(0, low[:, _REQUESTS] - high[:, _DOWNLOADS])
+    high[:, _PARTIAL] = np.maximum(0, high[:, _REQUESTS] - low[:, _DOWNLOADS])
     return Table(list(rows), low, high)
 
 
@@ -492,20 +519,9 @@ def _count(policy: Mapping[str, Any], value: int | None) -> tuple[int, int]:
     return max(threshold, -(-(2 * value - rounding) // 2)), -(-(2 * value + rounding) // 2) - 1
 
 
-def _bytes(policy: Mapping[str, Any], value: int) -> tuple[int, int]:
-    """Between which bytes are that are told so: of a step only its noughts are seen."""
-    if policy["policy"] == "compatible":
-        return value, value
-    if value <= 0:
-        return 0, _UNKNOWN
-    power = 1
-    while value % (power * 10) == 0:
-        power *= 10
-    step = next(factor * power for factor in (5, 2, 1) if value % (factor * power) == 0)
-    return max(0, value - step + 1), value + step - 1
-
-
-def _people(policy: Mapping[str, Any], value: int | None) -> tuple[int, int]:
+def _people(policy: Mapping[str, Any], value: int | None, requests: int | None) -> tuple[int, int]:
     if policy["policy"] == "strict":
-        return value or 0, (value or 0) + policy["people"] - 1
+        # Where the requests allowed of no more to be told, there may be as many people as requests.
+        allowed = people_told(_UNKNOWN, requests or 0, policy["people"])
+        return value or 0, (value or 0) + policy["people"] - 1 if (value or 0) < allowed else requests or 0
     return _count(policy, value)

@@ -25,12 +25,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from s3logx_assets.core.grouping import Codes, Measure, coded, joint_key, run_starts, summed_runs
-from s3logx_assets.core.privacy.byte_steps import balanced, step_for, swing, told_bytes
+from s3logx_assets.core.privacy.byte_steps import most_of_a_request, reach, rounded, rounded_to, step_for
 from s3logx_assets.core.privacy.trees import OTHER_REGIONS, ROOT, Tree, day_tree, file_tree, region_tree, week_label
 
 MEASURES = ("request_count", "download_count", "bytes_sent")
 # What may be told: each cell belongs to a dataset, and to one of its divisions or to its total. Those with `in_archive` are what
-# the archive's are sums of. `byte_step` is how wide the step was that `bytes_sent` is a multiple of.
+# the archive's are sums of. `byte_step` is how wide the step was that `bytes_sent` is a multiple of, `partial_step` that of the
+# requests that were no downloads, 1 if they are told exactly.
 CELLS = pa.schema(
     [
         pa.field("dataset", pa.string(), nullable=False),
@@ -39,6 +40,7 @@ CELLS = pa.schema(
         pa.field("in_archive", pa.bool_(), nullable=False),
         *(pa.field(name, pa.int64(), nullable=False) for name in MEASURES),
         pa.field("byte_step", pa.int64(), nullable=False),
+        pa.field("partial_step", pa.int64(), nullable=False),
     ]
 )
 TOTAL, DAY, FILE, REGION = "total", "day", "asset", "region"
@@ -49,6 +51,8 @@ POOL = ""
 _LOST = 0.6
 RELEASED, WAITING, POOLED = "released", "waiting", "pooled"
 NOBODY = -1
+# So many requests stand behind every person of whom it is told that there is one.
+REQUESTS_A_PERSON = 5
 
 # A number from 0 to 1 for a name, the same for the same name, that nobody outside can know.
 Coin = Callable[[str], float]
@@ -95,10 +99,15 @@ def tell(usage: pa.Table, rule: Rule, until: date, coin: Coin, pool_before: date
     dataset, names = coded(usage["dataset"])
     datasets = [*names.to_pylist(), POOL]
     person = people_codes(usage["network_index"])
-    measures = [usage[name].to_numpy() for name in MEASURES]
+    requests, downloads, size = (usage[name].to_numpy() for name in MEASURES)
+    reached = reach(dataset, len(datasets), person, requests, size, rule.people)
+    step = np.array([step_for(each, rule.people) for each in reached.tolist()], np.int64)
+    size = np.where(person < 0, size, np.minimum(size, most_of_a_request(step, rule.people)[dataset] * requests))
+    measures = [requests, downloads, size]
     ready = _ready(dataset, person, measures, rule)
     pool = ~ready & pc.less(usage["since"], pa.scalar(pool_before, pa.date32())).to_numpy()
     pool &= _ready(np.zeros(pool.sum(), np.int64), person[pool], [each[pool] for each in measures], rule).all()
+    step[-1] = step[dataset[pool]].max(initial=1)
     dataset = np.where(pool, len(datasets) - 1, dataset)
     fate = pa.array(np.select([pool, ready], [POOLED, RELEASED], WAITING), pa.string())
 
@@ -109,9 +118,9 @@ def tell(usage: pa.Table, rule: Rule, until: date, coin: Coin, pool_before: date
     )
     terms = _Terms(rule, until, coin)
     divisions = _divisions(rows, teller, terms) if told.size else []
-    cells = [teller.cells(division, terms) for division in divisions]
+    cells = _cells([teller.counted(division, rule) for division in divisions], datasets, step, terms)
     groups = {name: _membership(told.size, of) for name, of in _by_member(divisions).items()}
-    return Told(pa.concat_tables([CELLS.empty_table(), *cells]), fate, pa.table(groups))
+    return Told(cells, fate, pa.table(groups))
 
 
 def safe(group: Codes, groups: int, person: Codes, measures: Sequence[Measure], rule: Rule) -> Mask:
@@ -151,10 +160,10 @@ def _safe_in(group: Codes, groups: int, sums: Measure, rule: Rule) -> Mask:
     )
 
 
-def stepped_count(count: int, people: int) -> int:
-    """A number of people as it may be told: the multiple of `people` at or below it, so that no difference of two such numbers is
-    known to within fewer."""
-    return count // people * people
+def people_told(people: int, requests: int, step: int) -> int:
+    """A number of people as it may be told: at least so many. A multiple of `step`, and no more than a fifth of the requests, since
+    the fewer requests a person has the more exactly their number tells that of the people."""
+    return min(people, requests // REQUESTS_A_PERSON) // step * step
 
 
 def divide(
@@ -295,27 +304,100 @@ class _Teller:
         """See `divide`."""
         return divide(self.dataset, value, tree_of, self.person, self.measures, rule)
 
-    def cells(self, division: _Division, terms: _Terms) -> pa.Table:
-        """CELLS of a division."""
+    def counted(self, division: _Division, rule: Rule) -> "_Counted":
+        """The figures of a division's groups."""
         some = self.only(division.rows, division.dataset)
         key = joint_key([(some.dataset, len(some.datasets)), (division.label, len(division.labels))])
         _, first, key = np.unique(key, return_index=True, return_inverse=True)
-        sums = [np.zeros(first.size, np.int64) for _ in some.measures]
-        for total, measure in zip(sums, some.measures, strict=True):
+        requests, downloads, size = some.measures
+        measures = [requests, downloads, size, requests - downloads]
+        sums = [np.zeros(first.size, np.int64) for _ in measures]
+        for total, measure in zip(sums, measures, strict=True):
             np.add.at(total, key, measure)
-        names = _chosen(some.datasets, some.dataset[first])
         labels = _chosen(division.labels, division.label[first])
-        requests, _, size = some.measures
-        swings = swing(key, first.size, some.file, some.person, requests, size, terms.rule.people)
-        swings = balanced(swings, some.dataset[first], sums[-1])
-        step = np.array(list(map(step_for, *(each.tolist() for each in swings))), np.int64)
-        coins = [
-            terms.coin(f"{terms.until}\t{name}\t{division.dimension}\t{label}") if wide > 1 else 0.0
-            for name, label, wide in zip(names, labels, step.tolist(), strict=True)
-        ]
-        sums[-1] = told_bytes(sums[-1], step, swings, np.array(coins, np.float64))
-        columns = [names, [division.dimension] * first.size, labels, [division.in_archive] * first.size, *sums, step]
-        return pa.table(columns, schema=CELLS)
+        members = np.unique(self.dataset[division.rows])
+        known = safe(key, first.size, some.person, measures[3:], rule)
+        of_requests, of_downloads, of_bytes, of_partial = sums
+        return _Counted(
+            division, members, some.dataset[first], labels, of_requests, of_downloads, of_bytes, of_partial, known
+        )
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """The exact figures of (groups,) groups: the dataset they are of, and whether the requests that are no downloads are safe to
+    tell. `members`: the datasets whose requests they are."""
+
+    division: _Division
+    members: Codes
+    dataset: Codes
+    labels: list[str]
+    requests: Measure
+    downloads: Measure
+    size: Measure
+    partial: Measure
+    partial_is_safe: Mask
+
+
+def _cells(divisions: list[_Counted], datasets: list[str], byte_step: Measure, terms: _Terms) -> pa.Table:
+    """CELLS of all divisions of the same requests, the totals first.
+
+    Of a dataset of which somebody could be told by the difference of requests and downloads in a single group, that difference is told in
+    steps everywhere: exact sums beside figures in steps would undo them. The same for all datasets whose regions are told together."""
+    if not divisions:
+        return CELLS.empty_table()
+    partial_step = np.ones(len(datasets), np.int64)
+    for each in divisions:
+        partial_step[each.dataset[~each.partial_is_safe]] = 2 * terms.rule.people
+    byte_step = byte_step.copy()
+    for each in divisions:
+        if each.division.dataset is not None:
+            together = np.append(each.members, each.division.dataset)
+            partial_step[together] = partial_step[together].max()
+            byte_step[each.division.dataset] = byte_step[together].max()
+    totals: dict[str, Measure] = {}
+    tables = []
+    for each in divisions:
+        names = _chosen(datasets, each.dataset)
+        coins = {
+            measure: np.array(
+                [
+                    terms.coin(f"{terms.until}\t{name}\t{each.division.dimension}\t{label}{measure}")
+                    for name, label in zip(names, each.labels, strict=True)
+                ]
+            )
+            for measure in ("", "\tpartial")
+        }
+        figures = {}
+        for measure, value, step in (("", each.size, byte_step), ("\tpartial", each.partial, partial_step)):
+            if each.division.dimension == TOTAL:
+                figures[measure] = rounded(value, step[each.dataset], coins[measure])
+                totals[measure] = np.zeros(len(datasets), np.int64)
+                totals[measure][each.dataset] = figures[measure]
+            else:
+                total = totals[measure]
+                if each.division.dataset is not None:
+                    total = np.zeros(len(datasets), np.int64)
+                    total[each.division.dataset] = totals[measure][each.members].sum()
+                figures[measure] = rounded_to(value, step[each.dataset], each.dataset, total, coins[measure])
+        partial = np.minimum(figures["\tpartial"], each.requests)
+        tables.append(
+            pa.table(
+                [
+                    names,
+                    [each.division.dimension] * len(names),
+                    each.labels,
+                    [each.division.in_archive] * len(names),
+                    each.requests,
+                    each.requests - partial,
+                    figures[""],
+                    byte_step[each.dataset],
+                    partial_step[each.dataset],
+                ],
+                schema=CELLS,
+            )
+        )
+    return pa.concat_tables(tables)
 
 
 def _divisions(rows: pa.Table, teller: _Teller, terms: _Terms) -> list[_Division]:

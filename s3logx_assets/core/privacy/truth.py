@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from s3logx_assets.core.grouping import coded
-from s3logx_assets.core.privacy.attack import PEOPLE, Inference, figures_of_cells, infer
+from s3logx_assets.core.privacy.attack import ATTACKED, PEOPLE, Inference, figures_of_cells, infer
 from s3logx_assets.core.privacy.strict import MEASURES, POOL, POOLED, REGION, WAITING, Told, people_codes
 from s3logx_assets.core.scopes import ARCHIVE, scope_of
 
@@ -35,7 +35,7 @@ class Finding:
 @dataclass
 class Truth:
     """What the attacker does not have: per row (n,) of what was told, `scope` and `file` (strings), `groups` by dimension
-    (strings, as strict.Told has them), `person` (codes, below zero for nobody) and `measures` (3, n)."""
+    (strings, as strict.Told has them), `person` (codes, below zero for nobody) and `measures` (4, n), in the order of ATTACKED."""
 
     scope: NDArray[np.object_]
     file: NDArray[np.object_]
@@ -51,11 +51,13 @@ class Truth:
             inside = set(self.person[self._rows_of(inference.scope)].tolist())
             elsewhere = {*self.person.tolist()} - inside - {-1}
             return len(elsewhere), len(elsewhere)
-        measure = MEASURES.index(inference.measure)
+        measure = ATTACKED.index(inference.measure)
         if len(inference.where) == 1 and not inference.files:
             ((name, labels),) = inference.where.items()
             if len(labels) == 1:
-                people, values = self._of_table(inference.scope, name).get(next(iter(labels)), ([0] * 3, [0] * 3))
+                people, values = self._of_table(inference.scope, name).get(
+                    next(iter(labels)), ([0] * len(ATTACKED),) * 2
+                )
                 return people[measure], values[measure]
         rows = self._rows_of(inference.scope)
         for name, labels in inference.where.items():
@@ -90,18 +92,18 @@ class Truth:
                 {
                     "label": pa.array(self.groups[self._column(scope, dimension)][rows], pa.string()),
                     "person": self.person[rows],
-                    **{name: self.measures[at, rows] for at, name in enumerate(MEASURES)},
+                    **{name: self.measures[at, rows] for at, name in enumerate(ATTACKED)},
                 }
             )
-            each = table.group_by(["label", "person"]).aggregate([(name, "sum") for name in MEASURES])
-            for name in MEASURES:
+            each = table.group_by(["label", "person"]).aggregate([(name, "sum") for name in ATTACKED])
+            for name in ATTACKED:
                 somebody = pc.and_(pc.greater_equal(each["person"], 0), pc.greater(each[f"{name}_sum"], 0))
                 each = each.append_column(f"{name}_people", somebody.cast(pa.int64()))
             kinds = ("people", "sum")
-            sums = each.group_by("label").aggregate([(f"{name}_{kind}", "sum") for kind in kinds for name in MEASURES])
-            columns = [sums[f"{name}_{kind}_sum"].to_pylist() for kind in kinds for name in MEASURES]
+            sums = each.group_by("label").aggregate([(f"{name}_{kind}", "sum") for kind in kinds for name in ATTACKED])
+            columns = [sums[f"{name}_{kind}_sum"].to_pylist() for kind in kinds for name in ATTACKED]
             found = {
-                label: (list(row[:3]), list(row[3:]))
+                label: (list(row[: len(ATTACKED)]), list(row[len(ATTACKED) :]))
                 for label, row in zip(sums["label"].to_pylist(), zip(*columns, strict=True), strict=True)
             }
             self._cells[scope, dimension] = found
@@ -121,7 +123,7 @@ def judge(
 def findings_in(usage: pa.Table, told: Told, people: int, effort: int) -> Iterator[Finding]:
     """What an attacker works out who is given every figure of a period alone and the sizes of all files. `usage` and `told` as
     `strict.tell` takes and gives them; `effort` as for `attack.infer`."""
-    inferences = infer(figures_of_cells(told.cells), _sizes(usage, told), people, effort)
+    inferences = infer(figures_of_cells(told.cells, people), _sizes(usage, told), people, effort)
     return judge(inferences, truth_of([(usage, told)]).of, people)
 
 
@@ -139,8 +141,12 @@ def truth_of(periods: Iterable[tuple[pa.Table, Told]]) -> Truth:
         _objects(rows["asset_path"]),
         {name.removeprefix("of "): _objects(rows[name]) for name in rows.column_names if name.startswith("of ")},
         people_codes(rows["network_index"]),
-        np.stack([rows[name].to_numpy() for name in MEASURES]),
+        _attacked(*(rows[name].to_numpy() for name in MEASURES)),
     )
+
+
+def _attacked(requests: NDArray[np.int64], downloads: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.stack([requests, downloads, size, requests - downloads])
 
 
 def _scopes(usage: pa.Table, told: Told) -> pa.Array:

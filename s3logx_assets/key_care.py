@@ -16,6 +16,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -192,7 +193,8 @@ def _rekey_periods(store: TableStore, following: TableStore, old: Sealer, new: S
     exchange = pa.concat_tables([pa.table({"old": pa.array([], pa.int64()), "new": pa.array([], pa.int64())}), *parts])
     exchange = exchange.group_by("old").aggregate([("new", "min")]).rename_columns(["old", "new"])
     for period in periods:
-        write_period(following, period, rekeyed_periods(rows_of(store, period.until), exchange, new))
+        rows = rekeyed_periods(rows_of(store, period.until), exchange, new)
+        write_period(following, replace(period, key_id=new.key_id), rows)
 
 
 def _progress(folder: Path) -> dict[str, Any]:

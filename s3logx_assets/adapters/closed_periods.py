@@ -30,7 +30,7 @@ _CELLS = "cells"
 class Period:
     """A closed period. `days`: the data version of each log date that it took rows of, or looked at; `people`: how many people
     each scope has had up to its end, in steps; `left_out`: late requests that it could not tell from what
-    is called otherwise now. `digest` stands for what it told and for all periods before it; who does not know `salt` cannot try
+    is called otherwise now. `key_id`: of the key that its pseudonyms are of. `digest` stands for what it told and for all periods before it; who does not know `salt` cannot try
     out what that may have been."""
 
     until: date
@@ -39,6 +39,7 @@ class Period:
     people: Mapping[str, int] = field(repr=False)
     rule: Mapping[str, float]
     left_out: int
+    key_id: str
     salt: str = field(repr=False)
     digest: str
 
@@ -80,6 +81,7 @@ def write_period(store: TableStore, period: Period, rows: pa.Table) -> None:
         "people": dict(period.people),
         "rule": dict(period.rule),
         "left_out": period.left_out,
+        "key_id": period.key_id,
         "salt": period.salt,
         "digest": period.digest,
     }
@@ -98,8 +100,13 @@ def _read(store: TableStore, until: str) -> Period | None:
         cells = pa.ipc.open_stream(store.section(RELEASED_USAGE, place, _CELLS)).read_all()
     except pa.ArrowException:
         raise StoreError(f"{store.uri(RELEASED_USAGE, place)} is damaged; bring it back from the backup") from None
-    names = ("days", "people", "rule", "left_out", "salt", "digest")
-    return Period(date.fromisoformat(until), cells, *(record[name] for name in names))
+    names = ("days", "people", "rule", "left_out", "key_id", "salt", "digest")
+    try:
+        return Period(date.fromisoformat(until), cells, *(record[name] for name in names))
+    except KeyError:
+        raise StoreError(
+            f"{store.uri(RELEASED_USAGE, place)} was written by an earlier version of this program"
+        ) from None
 
 
 def _place(until: date) -> str:

@@ -6,17 +6,18 @@ in `core.privacy.strict`; what is worked out from it, in `core.privacy.attack`, 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from itertools import islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from s3logx_assets.adapters.closed_periods import RELEASED_USAGE as RELEASED_USAGE_ASSET
 from s3logx_assets.adapters.closed_periods import Period, digest_of, read_periods, rows_of, write_period
 from s3logx_assets.adapters.scope_state import HeldUsage
-from s3logx_assets.core.errors import DisclosureError
+from s3logx_assets.core.errors import DisclosureError, StoreError
 from s3logx_assets.core.privacy import late
 from s3logx_assets.core.privacy.strict import (
     POOL,
@@ -44,16 +45,34 @@ _TAKEN = RELEASED_USAGE.remove(RELEASED_USAGE.get_field_index("fate"))
 _LIMITS = ["dataset", "network_index", "fate"]
 
 
-def close_periods(usage: HeldUsage, rule: Rule, unit: str, coin: Coin, cutoff: date) -> list[Period]:
-    """All periods that are over at the end of `cutoff`, the oldest first; those that were not closed yet are closed for good.
-    `unit`: day, week or month. Raises StoreError, DisclosureError."""
+@dataclass(frozen=True)
+class Terms:
+    """How periods are closed: `unit` is day, week or month. `accept` gets the closed periods with one more before that is kept, and
+    raises an error where it cannot be."""
+
+    rule: Rule
+    unit: str
+    key_id: str
+    coin: Coin
+    accept: Callable[[Sequence[Period]], None]
+
+
+def close_periods(usage: HeldUsage, terms: Terms, cutoff: date) -> list[Period]:
+    """All periods that are over at the end of `cutoff`, the oldest first; those that were not closed yet are closed for good. Raises
+    StoreError, DisclosureError, and what `terms.accept` does."""
     periods = read_periods(usage.store)
+    for period in periods:
+        if period.key_id != terms.key_id:
+            raise StoreError(
+                f"private/{RELEASED_USAGE_ASSET} up to {period.until} is of another master key than the store: it is from before "
+                "a rotation. Bring back one from after it"
+            )
+    terms.accept(periods)
     if not usage.days:
         return periods
     seen = _Seen(usage, periods)
-    for until in _ends(periods[-1].until if periods else None, date.fromisoformat(usage.days[0]), cutoff, unit):
-        periods.append(_close(usage, seen, periods, rule, coin, until))
-        usage.confirm()
+    for until in _ends(periods[-1].until if periods else None, date.fromisoformat(usage.days[0]), cutoff, terms.unit):
+        periods.append(_close(usage, seen, periods, terms, until))
     return periods
 
 
@@ -88,7 +107,8 @@ class _Seen:
         self.carried = _waiting(rows_of(usage.store, periods[-1].until)) if periods else _TAKEN.empty_table()
 
 
-def _close(usage: HeldUsage, seen: _Seen, periods: Sequence[Period], rule: Rule, coin: Coin, until: date) -> Period:
+def _close(usage: HeldUsage, seen: _Seen, periods: Sequence[Period], terms: Terms, until: date) -> Period:
+    rule, coin = terms.rule, terms.coin
     after = periods[-1].until if periods else None
     taken, versions, left_out = _take(usage, seen, periods, after, until)
     rows = pa.concat_tables([taken, seen.carried])
@@ -96,11 +116,13 @@ def _close(usage: HeldUsage, seen: _Seen, periods: Sequence[Period], rule: Rule,
     _withstand(rows, told, rule, until)
     rows = rows.append_column("fate", told.fate).select(RELEASED_USAGE.names).cast(RELEASED_USAGE)
     people = seen.people.add(rows, told.cells, rule.people, periods[-1].people if periods else {})
-    terms = asdict(rule)
+    of_rule = asdict(rule)
     cells = told.cells.sort_by([(name, "ascending") for name in ("dataset", "dimension", "label", "in_archive")])
     salt = "".join(coin(f"digest\t{until}\t{number}").hex() for number in range(_SALTS))
-    digest = digest_of(periods[-1].digest if periods else "", until, cells, people, terms, salt)
-    period = Period(until, cells, versions, people, terms, left_out, salt, digest)
+    digest = digest_of(periods[-1].digest if periods else "", until, cells, people, of_rule, salt)
+    period = Period(until, cells, versions, people, of_rule, left_out, terms.key_id, salt, digest)
+    terms.accept([*periods, period])
+    usage.confirm()  # whoever has lost the lock must not write over what another one has closed
     write_period(usage.store, period, rows)
     seen.versions |= versions
     seen.carried = _waiting(rows)

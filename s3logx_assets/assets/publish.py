@@ -22,7 +22,7 @@ from s3logx_assets.adapters.release_store import ReleaseStore
 from s3logx_assets.adapters.scope_state import DAILY_USAGE, UPDATE_COMMAND, HeldUsage, held_usage
 from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
 from s3logx_assets.assets.daily import inputs_of
-from s3logx_assets.assets.periods import close_periods
+from s3logx_assets.assets.periods import Terms, close_periods
 from s3logx_assets.assets.release import Before, Release, compatible_release, strict_release
 from s3logx_assets.assets.share import refuse_leaks
 from s3logx_assets.assets.summaries import SUMMARIES, TOTALS, Plan, plan_of, present_cutoff, read_scope, true_versions
@@ -57,18 +57,8 @@ class ExactScopes:
 
 def consistent_scopes(usage: HeldUsage, rules: Rules) -> ExactScopes:
     """The scopes, if they and the dates belong together. Raises ReleaseError with the command that mends it."""
-    store = usage.store
-    versions, cutoff = true_versions(usage), present_cutoff(store, rules)
-    if not versions or cutoff is None:
-        raise ReleaseError("there is nothing to publish yet; materialise the daily assets first")
-    for _ in store.each(partial(_refuse_mixed, store), store.partitions("extracted_logs", LOG_DATE)):
-        pass
-    others = dates_of_another_rule(store, rules)
-    if others and rules.settings.dataset_mapping is None:  # a mapping grows; not every entry concerns every date
-        raise ReleaseError(
-            f"daily_usage of {len(others)} dates was made by another dataset rule than the settings': dagster asset "
-            f"materialize -m s3logx_assets.definitions --select daily_usage --partition-range {others[0]}...{others[-1]}"
-        )
+    cutoff, others = consistent_dates(usage.store, rules)
+    store, versions = usage.store, true_versions(usage)
     read = store.each(lambda scope: read_scope(store, rules, scope, versions[scope]), versions)
     tables = dict(zip(versions, read, strict=True))
     found = {scope: each for scope, each in tables.items() if each is not None}
@@ -76,6 +66,24 @@ def consistent_scopes(usage: HeldUsage, rules: Rules) -> ExactScopes:
     if len(found) < len(tables) or vanished:
         raise _refusal(sorted({*tables, *vanished} - set(found)), plan_of(usage, rules))
     return ExactScopes(found, cutoff, others)
+
+
+def consistent_dates(store: TableStore, rules: Rules) -> tuple[date, list[str]]:
+    """The last event date that counts, and the log dates that were divided by another dataset rule, if each date's tables belong
+    together. Raises ReleaseError with the command that mends it."""
+    cutoff = present_cutoff(store, rules)
+    days = list(store.tags("extracted_logs", LOG_DATE))
+    if not days or cutoff is None:
+        raise ReleaseError("there is nothing to publish yet; materialise the daily assets first")
+    for _ in store.each(partial(_refuse_mixed, store), days):
+        pass
+    others = dates_of_another_rule(store, rules)
+    if others and rules.settings.dataset_mapping is None:  # a mapping grows; not every entry concerns every date
+        raise ReleaseError(
+            f"daily_usage of {len(others)} dates was made by another dataset rule than the settings': dagster asset "
+            f"materialize -m s3logx_assets.definitions --select daily_usage --partition-range {others[0]}...{others[-1]}"
+        )
+    return cutoff, others
 
 
 def _refuse_mixed(store: TableStore, day: str) -> None:
@@ -136,18 +144,20 @@ def build_release(
     """The release of the store's present state, and what else is to be told of it, for operators. Raises ReleaseError,
     StoreError, MasterKeyError."""
     strict = rules.settings.policy == "strict"
-    with held_usage(store) as usage:
-        exact = consistent_scopes(usage, rules)
-        periods = _closed(usage, rules, keyring, exact.cutoff) if strict else []
-        scopes = {} if strict else _settled(usage, rules, exact)
-        coordinates = _coordinates(store)
     before = _before(releases)
-    told: dict[str, Any] = {"dates_of_another_dataset_rule": len(exact.dates_of_another_rule)}
+    with held_usage(store) as usage:
+        if strict:  # goes by the usage alone
+            cutoff, others = consistent_dates(store, rules)
+            periods = _closed(usage, rules, keyring, cutoff, before)
+        else:
+            exact = consistent_scopes(usage, rules)
+            cutoff, others, scopes = exact.cutoff, exact.dates_of_another_rule, _settled(usage, rules, exact)
+        coordinates = _coordinates(store)
+    told: dict[str, Any] = {"dates_of_another_dataset_rule": len(others)}
     if not strict:
         if ARCHIVE not in scopes:
-            raise ReleaseError(f"nothing is settled yet: all events are later than {exact.cutoff} (S3LOGX_LAG_DAYS)")
-        return compatible_release(scopes, coordinates, exact.cutoff, geolocator.attribution, rules, before), told
-    _refuse_reopened(periods, before)
+            raise ReleaseError(f"nothing is settled yet: all events are later than {cutoff} (S3LOGX_LAG_DAYS)")
+        return compatible_release(scopes, coordinates, cutoff, geolocator.attribution, rules, before), told
     released = released_scopes([period.cells for period in periods], periods[-1].people)
     if ARCHIVE not in released:
         raise ReleaseError(
@@ -162,10 +172,12 @@ def build_release(
     return release, told | _of_periods(store, periods, released)
 
 
-def _closed(usage: HeldUsage, rules: Rules, keyring: Keyring, cutoff: date) -> list[Period]:
-    """The closed periods, at least one."""
-    unit = rules.settings.release_period
-    periods = close_periods(usage, rules.privacy, unit, keyring.sealer(_LOG.warning).coin, cutoff)
+def _closed(usage: HeldUsage, rules: Rules, keyring: Keyring, cutoff: date, before: Before) -> list[Period]:
+    """The closed periods, at least one. None is closed that an earlier release told otherwise."""
+    unit, sealer = rules.settings.release_period, keyring.sealer(_LOG.warning)
+    terms = Terms(rules.privacy, unit, sealer.key_id, sealer.coin, partial(_refuse_reopened, before))
+    periods = close_periods(usage, terms, cutoff)
+    _refuse_missing(before, periods)
     if not periods:
         raise ReleaseError(
             f"no {unit} is over yet: {cutoff} is the last date that counts as complete (S3LOGX_LAG_DAYS, S3LOGX_RELEASE_PERIOD)"
@@ -173,19 +185,33 @@ def _closed(usage: HeldUsage, rules: Rules, keyring: Keyring, cutoff: date) -> l
     return periods
 
 
-def _refuse_reopened(periods: Sequence[Period], before: Before) -> None:
-    """Raises ReleaseError where an earlier release told of periods that are not those that are closed: what it told is not known
-    any more, so whatever is told now could be compared with it."""
+def _stated(before: Before) -> list[str]:
+    """The digests of the closed periods that the latest release tells of."""
     try:
-        stated = json.loads(before.policy or b"{}").get("periods", [])
+        return [each["digest"] for each in json.loads(before.policy or b"{}").get("periods", [])]
     except ValueError:
-        stated = []
+        return []
+
+
+def _refuse_reopened(before: Before, periods: Sequence[Period]) -> None:
+    """Raises ReleaseError where an earlier release told otherwise of the periods: what it told is not known any more, so whatever is
+    told now could be compared with it."""
+    stated = _stated(before)
     known = [period.digest for period in periods]
-    if [each["digest"] for each in stated] != known[: len(stated)]:
+    if stated[: len(known)] != known[: len(stated)]:
         raise ReleaseError(
             f"the latest release tells of {len(stated)} closed periods that are not those of private/{RELEASED_USAGE}: bring "
             f"private/{RELEASED_USAGE} back from the backup. Who means to begin anew removes public/, and knows that copies of "
             "the old releases can be compared with the new ones"
+        )
+
+
+def _refuse_missing(before: Before, periods: Sequence[Period]) -> None:
+    """Raises ReleaseError where an earlier release told of more periods than there are."""
+    if len(stated := _stated(before)) > len(periods):
+        raise ReleaseError(
+            f"the latest release tells of {len(stated)} closed periods, and there are {len(periods)}: bring private/{RELEASED_USAGE} "
+            "back from the backup"
         )
 
 
@@ -235,7 +261,7 @@ def _before(releases: ReleaseStore) -> Before:
 
 
 def _coordinates(store: TableStore) -> pa.Table:
-    days = store.partitions("region_coordinates", LOG_DATE)
+    days = sorted(store.tags("region_coordinates", LOG_DATE))
     oldest_first = store.each(lambda day: store.read("region_coordinates", partition(day)), days)
     return public_tables.latest_coordinates(oldest_first)
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import dagster as dg
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow.compute as pc
 import pytest
 
 from s3logx_assets import key_care
-from s3logx_assets.adapters.closed_periods import RELEASED_USAGE, read_periods, rows_of
+from s3logx_assets.adapters.closed_periods import RELEASED_USAGE, read_periods, rows_of, write_period
 from s3logx_assets.adapters.release_store import LocalReleaseStore
 from s3logx_assets.assets.publish import WITHSTANDS
 from s3logx_assets.core.addresses import AddressBlock
@@ -156,6 +157,53 @@ def test_a_run_that_died_while_it_closed_a_period_has_closed_none(strict: Platfo
     (strict.store.root / RELEASED_USAGE / "period=2025-03-09").mkdir()
     files = published(strict, 11)
     assert [each["until"] for each in json.loads(files["privacy.json"])["periods"]] == ["2025-03-02", "2025-03-09"]
+
+
+def test_periods_of_another_key_are_refused(strict: Platform) -> None:
+    """A backup from before a rotation: nobody in it is anybody in the store, so all would be told again, and everybody be two."""
+    published(strict, 4)
+    [period] = read_periods(strict.store)
+    rows = rows_of(strict.store, period.until)
+    write_period(strict.store, replace(period, key_id="of another"), rows)
+    text = failure_text(strict.publish())
+    assert "is of another master key than the store: it is from before a rotation" in text
+    write_period(strict.store, period, rows)
+    assert strict.publish().success
+
+
+def test_a_period_that_was_told_otherwise_is_not_closed_again(strict: Platform) -> None:
+    """The refused release left a period behind that did not follow those which were then brought back from the backup."""
+    published(strict, 11)
+    kept = strict.folder / "kept"
+    shutil.move(strict.store.root / RELEASED_USAGE, kept)
+    (strict.store.root / RELEASED_USAGE).mkdir(mode=0o700)
+    day_of(strict, 4, hosts=range(100, 160))
+    assert strict.daily("2025-03-01", "2025-03-18").success
+    assert "the latest release tells of 2 closed periods" in failure_text(strict.publish())
+    assert [period.until.day for period in read_periods(strict.store)] == [2], "closed as before: nothing new is in it"
+    shutil.rmtree(strict.store.root / RELEASED_USAGE)
+    shutil.move(kept, strict.store.root / RELEASED_USAGE)
+    assert strict.publish().success
+
+
+def test_what_is_closed_the_same_again_is_what_was_lost(strict: Platform) -> None:
+    before = published(strict, 11)
+    shutil.rmtree(strict.store.root / RELEASED_USAGE)
+    assert strict.publish().success
+    assert published(strict, 11)["privacy.json"] == before["privacy.json"]
+
+
+def test_scopes_that_are_out_of_date_hold_no_release_back(strict: Platform) -> None:
+    """Nothing that is told comes from them, and logs arrive all the time."""
+    assert strict.daily("2025-03-01", "2025-03-11").success
+    assert strict.publish().success
+
+
+def test_a_date_that_a_run_left_empty_holds_no_release_back(strict: Platform) -> None:
+    published(strict, 4)
+    for asset in ("extracted_logs", "region_coordinates"):
+        (strict.store.root / asset / "log_date=2025-02-20").mkdir()
+    assert strict.publish().success
 
 
 class OtherGeolocator(EvenOddGeolocator):

@@ -24,6 +24,7 @@ from s3logx_assets.adapters.s3 import STORE
 from s3logx_assets.adapters.s3_files import S3Files
 from s3logx_assets.adapters.scope_state import COUNTED, held_usage, read_state
 from s3logx_assets.adapters.table_store import TableStore
+from s3logx_assets.core.data_package import SHA256SUMS, sha256sums
 from s3logx_assets.core.errors import MasterKeyError, S3logxError, StoreBusyError, StoreError, StoreUnavailable
 from s3logx_assets.core.locations import S3Location
 from s3logx_assets.resources import build_bucket, build_release_store
@@ -123,6 +124,25 @@ def test_the_store_in_a_bucket_holds_what_a_folder_would(location: S3Location, t
         again = platforms[0].update_scopes()
         assert again.success
         assert not [event for event in again.all_events if event.is_step_materialization]
+
+
+def test_a_release_that_is_made_again_stays_whole(location: S3Location, tmp_path: Path) -> None:
+    """The same release has another list of changes the second time, since it follows itself. It was sent where its size was another,
+    and the list of checksums, which is always as long, was not."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        platform = platform_in(tmp_path / "a", instance, location)
+        assert platform.daily("2025-03-01", "2025-03-03").success
+        assert platform.update_scopes().success
+        assert platform.publish().success
+        store = build_release_store(platform.settings)
+        latest = store.latest()
+        assert latest is not None
+        before = {name: store.read(latest, name) for name in store.names(latest)}
+        assert platform.publish().success
+        assert store.latest() == latest
+        after = {name: store.read(latest, name) for name in store.names(latest)}
+        assert after == before
+        assert after[SHA256SUMS] == sha256sums({name: after[name] for name in after if name != SHA256SUMS})
 
 
 def test_objects_have_the_media_types_and_ages_that_a_browser_needs(

@@ -1,7 +1,7 @@
 """`python -m s3logx_tests.torture`: attacks the platform and prints what each attack cost; zeros are what is wanted.
 
 With `--breaks`, each attack is made on its deliberately broken builds too, and must do harm there. Each row is kept in a
-file as its attack ends, so that a campaign that is interrupted shows what was done.
+file as its attack ends, so that a campaign that is interrupted shows what was done, and `--resume` does the rest.
 """
 
 import argparse
@@ -27,13 +27,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--short", action="store_true", help="as few tries as the tests make")
     parser.add_argument("--breaks", action="store_true", help="the broken builds too")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="not again what the record says went well")
     parser.add_argument("--record", type=Path, default=_RECORD, metavar="FILE", help="where the rows are kept")
     chosen = parser.parse_args(arguments)
     attacks = [attack for attack in ATTACKS if any(text in attack.name for text in chosen.only)]
     options = ["--seed", str(chosen.seed), *["--short"] * chosen.short, *["--breaks"] * chosen.breaks]
     faults = [(attack, fault.name) for attack in attacks for fault in attack.breaks] if chosen.breaks else []
     wanted = [*((attack, "") for attack in attacks), *faults]
-    record = Record(chosen.record)
+    record = Record(chosen.record, chosen.resume)
+    left = [attack for attack in attacks if not record.is_well([each for each in wanted if each[0] is attack])]
 
     def told(row: Row) -> None:
         record.add(row)
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     # What is killed does not clear up behind itself.
     with tempfile.TemporaryDirectory(prefix="torture-", ignore_cleanup_errors=True) as folder:
         try:
-            Lanes(attacks, options, Path(folder), told).run()
+            Lanes(left, options, Path(folder), told).run()
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
     print(record.tables(wanted))

@@ -48,13 +48,16 @@ class Row:
 
 
 class Record:
-    """The rows, also in the JSON lines of `file`, which is begun anew."""
+    """The rows, also in the JSON lines of `file`, which is begun anew, or goes on with what it has where that is `kept`."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, kept: bool = False) -> None:
         self._file, self._lock = file, threading.Lock()
         self.rows: list[Row] = []
         file.parent.mkdir(parents=True, exist_ok=True)
+        before = file.read_text().splitlines() if kept and file.exists() else []
         file.write_text("")
+        for words in before:
+            self.add(Row.read(words))
 
     def add(self, row: Row) -> None:
         """One more row, from any thread."""

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from s3logx_tests.torture import lanes
+from s3logx_tests.torture.__main__ import main
 from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll, intact
+from s3logx_tests.torture.attacks import ATTACKS
 from s3logx_tests.torture.lanes import Lanes, end_all
 from s3logx_tests.torture.record import Record, Row
 
@@ -36,6 +38,21 @@ def test_all_is_well_when_everything_was_done_and_each_break_alone_did_harm(
         record.add(row)
     assert record.is_well(WANTED) == well
     assert [Row.read(words) for words in (tmp_path / "build" / "rows.jsonl").read_text().splitlines()] == rows
+
+
+def test_a_campaign_goes_on_with_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It takes hours; what was done is not done again, and stands in the table."""
+    file = tmp_path / "rows.jsonl"
+    attack = next(each for each in ATTACKS if each.name == "doors: requirements pinned by hash")
+    done = Row(attack.name, "", Toll(7, seen="before"))
+    file.write_text(f"{done.line}\n")
+    options = ["--only", attack.name, "--short", "--record", str(file), "--resume"]
+    assert main(options) == 0
+    assert "| 7 | 0 | 0 | 0 | 0 |" in capsys.readouterr().out
+    assert [Row.read(words) for words in file.read_text().splitlines()] == [done]
+    file.write_text(f"{Row(attack.name, '', Toll(7, lost=1)).line}\n")
+    assert main(options) == 0
+    assert "| 7 |" not in capsys.readouterr().out
 
 
 def test_the_tables_tell_harm_what_broke_off_and_what_was_not_done(tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ def consistent_scopes(usage: HeldUsage, rules: Rules) -> ExactScopes:
     """The scopes, if they and the dates belong together. Raises ReleaseError with the command that mends it."""
     cutoff, others = consistent_dates(usage.store, rules)
     store, versions = usage.store, true_versions(usage)
+    if not versions:
+        raise _nothing()
     read = store.each(lambda scope: read_scope(store, rules, scope, versions[scope]), versions)
     tables = dict(zip(versions, read, strict=True))
     found = {scope: each for scope, each in tables.items() if each is not None}
@@ -74,7 +76,7 @@ def consistent_dates(store: TableStore, rules: Rules) -> tuple[date, list[str]]:
     cutoff = present_cutoff(store, rules)
     days = list(store.tags("extracted_logs", LOG_DATE))
     if not days or cutoff is None:
-        raise ReleaseError("there is nothing to publish yet; materialise the daily assets first")
+        raise _nothing()
     for _ in store.each(partial(_refuse_mixed, store), days):
         pass
     others = dates_of_another_rule(store, rules)
@@ -84,6 +86,10 @@ def consistent_dates(store: TableStore, rules: Rules) -> tuple[date, list[str]]:
             f"materialize -m s3logx_assets.definitions --select daily_usage --partition-range {others[0]}...{others[-1]}"
         )
     return cutoff, others
+
+
+def _nothing() -> ReleaseError:
+    return ReleaseError("there is nothing to publish yet; materialise the daily assets first")
 
 
 def _refuse_mixed(store: TableStore, day: str) -> None:

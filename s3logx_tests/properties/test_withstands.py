@@ -142,7 +142,7 @@ def test_every_division_is_a_partition_into_groups_of_people(seed: int) -> None:
             reached = each.groupby(known.network_index).max().nlargest(RULE.people)
             assert byte_step >= 2 * (RULE.people - 1) * (reached.iloc[-1] if len(reached) == RULE.people else 0)
             most = byte_step // (2 * (RULE.people - 1)) * own.request_count
-            size = own.bytes_sent.where(own.network_index.isna(), np.minimum(own.bytes_sent, most))
+            size = np.minimum(own.bytes_sent, most) if len(known) else own.bytes_sent
             for dimension in (DAY, FILE, REGION):
                 shown = cells[(cells.dataset == dataset) & (cells.dimension == dimension)].set_index("label")
                 total = cells[(cells.dataset == dataset) & (cells.dimension == TOTAL)].iloc[0]

@@ -102,7 +102,8 @@ def tell(usage: pa.Table, rule: Rule, until: date, coin: Coin, pool_before: date
     requests, downloads, size = (usage[name].to_numpy() for name in MEASURES)
     reached = reach(dataset, len(datasets), person, requests, size, rule.people)
     step = np.array([step_for(each, rule.people) for each in reached.tolist()], np.int64)
-    size = np.where(person < 0, size, np.minimum(size, most_of_a_request(step, rule.people)[dataset] * requests))
+    peopled = np.bincount(dataset[person >= 0], minlength=len(datasets)) > 0
+    size = np.where(peopled[dataset], np.minimum(size, most_of_a_request(step, rule.people)[dataset] * requests), size)
     measures = [requests, downloads, size]
     ready = _ready(dataset, person, measures, rule)
     pool = ~ready & pc.less(usage["since"], pa.scalar(pool_before, pa.date32())).to_numpy()

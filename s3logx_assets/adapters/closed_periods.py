@@ -105,7 +105,9 @@ def _read(store: TableStore, until: str) -> Period | None:
         return Period(date.fromisoformat(until), cells, *(record[name] for name in names))
     except KeyError:
         raise StoreError(
-            f"{store.uri(RELEASED_USAGE, place)} was written by an earlier version of this program"
+            f"{store.uri(RELEASED_USAGE, place)} was written by an earlier version of this program, under a weaker policy. Who means "
+            f"to begin anew removes private/{RELEASED_USAGE} and public/, and knows that copies of the old releases can be compared "
+            "with the new ones"
         ) from None
 
 

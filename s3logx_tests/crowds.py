@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from s3logx_assets.core import public_tables
 from s3logx_assets.core.privacy.attack import POLICY_FILE
-from s3logx_assets.core.privacy.released import released_scopes
-from s3logx_assets.core.privacy.strict import MEASURES, POOLED, TOTAL, WAITING, Rule, Told, people_told, tell
+from s3logx_assets.core.privacy.released import released_scopes, requests_told
+from s3logx_assets.core.privacy.strict import MEASURES, POOLED, WAITING, Rule, Told, people_told, tell
 from s3logx_assets.core.privacy.truth import Truth, truth_of
 from s3logx_assets.core.scopes import ARCHIVE
 
@@ -116,8 +116,7 @@ def published(periods: Sequence[Closed], rule: Rule) -> dict[str, bytes] | None:
                 people.setdefault(scope, set()).update([person] if person is not None else [])
     requests: Counter[str] = Counter()
     for period in periods:
-        totals = period.told.cells.filter(pc.equal(period.told.cells["dimension"], TOTAL))
-        for dataset, count in zip(*(totals[name].to_pylist() for name in ("dataset", "request_count")), strict=True):
+        for dataset, count in requests_told(period.told.cells).items():
             requests.update({ARCHIVE: count} if not dataset else {ARCHIVE: count, dataset: count})
     counts = {scope: people_told(len(each), requests[scope], rule.people) for scope, each in people.items()}
     scopes = released_scopes([period.told.cells for period in periods], counts)

@@ -9,7 +9,7 @@ told already, so they belong into the backup with the key. What a period takes a
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -30,8 +30,8 @@ _CELLS = "cells"
 class Period:
     """A closed period. `days`: the data version of each log date that it took rows of, or looked at; `people`: how many people
     each scope has had up to its end, in steps; `left_out`: late requests that it could not tell from what
-    is called otherwise now. `key_id`: of the key that its pseudonyms are of. `digest` stands for what it told and for all periods before it; who does not know `salt` cannot try
-    out what that may have been."""
+    is called otherwise now. `key_id`: of the key that its pseudonyms are of. `digest` stands for what it told and for all periods
+    before it; who does not know `salt` cannot try out what that may have been."""
 
     until: date
     cells: pa.Table = field(repr=False)
@@ -54,9 +54,8 @@ def digest_of(
 
 def read_periods(store: TableStore) -> list[Period]:
     """All closed periods, the oldest first. Raises StoreError where one is damaged, or missing between others."""
-    ends = store.partitions(RELEASED_USAGE, PERIOD)
-    # A writer that died has left a folder and closed nothing.
-    periods = [period for period in store.each(lambda until: _read(store, until), ends) if period is not None]
+    # By the files: a writer that died has left a folder and closed nothing.
+    periods = list(store.each(lambda until: _read(store, until), sorted(store.tags(RELEASED_USAGE, PERIOD))))
     before = ""
     for period in periods:
         if digest_of(before, period.until, period.cells, period.people, period.rule, period.salt) != period.digest:
@@ -66,6 +65,16 @@ def read_periods(store: TableStore) -> list[Period]:
             )
         before = period.digest
     return periods
+
+
+def refuse_other_key(periods: Iterable[Period], key_id: str) -> None:
+    """Raises StoreError where the pseudonyms of a period are of another key."""
+    for period in periods:
+        if period.key_id != key_id:
+            raise StoreError(
+                f"private/{RELEASED_USAGE} up to {period.until} is of another master key than the store: it is from before a "
+                "rotation. Bring back one from after it"
+            )
 
 
 def rows_of(store: TableStore, until: date, columns: list[str] | None = None) -> pa.Table:
@@ -91,11 +100,11 @@ def write_period(store: TableStore, period: Period, rows: pa.Table) -> None:
     store.write(RELEASED_USAGE, _place(period.until), rows, record, {_CELLS: sink.getvalue()})
 
 
-def _read(store: TableStore, until: str) -> Period | None:
+def _read(store: TableStore, until: str) -> Period:
     place = f"{PERIOD}={until}"
     record: dict[str, Any] | None = store.record(RELEASED_USAGE, place)
     if record is None:
-        return None
+        raise StoreError(f"{store.uri(RELEASED_USAGE, place)} is not there; bring it back from the backup")
     try:
         cells = pa.ipc.open_stream(store.section(RELEASED_USAGE, place, _CELLS)).read_all()
     except pa.ArrowException:

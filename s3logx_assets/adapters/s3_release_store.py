@@ -43,18 +43,17 @@ class S3ReleaseStore:
         return f"S3ReleaseStore({self._place('')!r})"
 
     def publish(self, release_id: str, files: Mapping[str, bytes]) -> None:
-        """See ReleaseStore. The list of checksums comes last: where it is, the release is whole, and stays as it is."""
+        """See ReleaseStore; the list of checksums is among the files. It comes last: where it is, the release is whole, and
+        stays as it is."""
         base = self._key(release_id, "")
 
         def put(name: str) -> None:
             self._bucket.put(base + name, files[name], media_type(name), _FOR_LONG)
 
-        last = [name for name in files if name == SHA256SUMS]
-        if not last or base + SHA256SUMS not in {item.key for item in self._bucket.scan(base, "")}:
-            for _ in mapped(put, [name for name in files if name not in last], _AT_ONCE):
+        if self._bucket.size_of(base + SHA256SUMS) is None:
+            for _ in mapped(put, files.keys() - {SHA256SUMS}, _AT_ONCE):
                 pass
-            for name in last:
-                put(name)
+            put(SHA256SUMS)
         latest = json.dumps({"path": f"releases/{release_id}/", "release": release_id}).encode()
         self._bucket.put(self._prefix + LATEST, latest, media_type(LATEST), _NOT_AT_ALL)
 

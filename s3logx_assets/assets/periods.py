@@ -14,15 +14,21 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s3logx_assets.adapters.closed_periods import RELEASED_USAGE as RELEASED_USAGE_ASSET
-from s3logx_assets.adapters.closed_periods import Period, digest_of, read_periods, rows_of, write_period
+from s3logx_assets.adapters.closed_periods import (
+    Period,
+    digest_of,
+    read_periods,
+    refuse_other_key,
+    rows_of,
+    write_period,
+)
 from s3logx_assets.adapters.scope_state import HeldUsage
-from s3logx_assets.core.errors import DisclosureError, StoreError
+from s3logx_assets.core.errors import DisclosureError
 from s3logx_assets.core.privacy import late
+from s3logx_assets.core.privacy.released import requests_told
 from s3logx_assets.core.privacy.strict import (
     POOL,
     POOLED,
-    TOTAL,
     WAITING,
     Coin,
     Rule,
@@ -61,12 +67,7 @@ def close_periods(usage: HeldUsage, terms: Terms, cutoff: date) -> list[Period]:
     """All periods that are over at the end of `cutoff`, the oldest first; those that were not closed yet are closed for good. Raises
     StoreError, DisclosureError, and what `terms.accept` does."""
     periods = read_periods(usage.store)
-    for period in periods:
-        if period.key_id != terms.key_id:
-            raise StoreError(
-                f"private/{RELEASED_USAGE_ASSET} up to {period.until} is of another master key than the store: it is from before "
-                "a rotation. Bring back one from after it"
-            )
+    refuse_other_key(periods, terms.key_id)
     terms.accept(periods)
     if not usage.days:
         return periods
@@ -103,7 +104,9 @@ class _Seen:
         self.events = {
             day: sorted({group[1] for _, group in found}) for day, found in zip(usage.days, groups, strict=True)
         }
-        self.people = _people_of(usage, periods)
+        self.people = _People()
+        for period in periods:
+            self.people.take(rows_of(usage.store, period.until, _LIMITS), period.cells)
         self.carried = _waiting(rows_of(usage.store, periods[-1].until)) if periods else _TAKEN.empty_table()
 
 
@@ -115,7 +118,8 @@ def _close(usage: HeldUsage, seen: _Seen, periods: Sequence[Period], terms: Term
     told = tell(rows, rule, until, coin, until - timedelta(weeks=_PATIENCE))
     _withstand(rows, told, rule, until)
     rows = rows.append_column("fate", told.fate).select(RELEASED_USAGE.names).cast(RELEASED_USAGE)
-    people = seen.people.add(rows, told.cells, rule.people, periods[-1].people if periods else {})
+    seen.people.take(rows, told.cells)
+    people = seen.people.told(rule.people, periods[-1].people if periods else {})
     of_rule = asdict(rule)
     cells = told.cells.sort_by([(name, "ascending") for name in ("dataset", "dimension", "label", "in_archive")])
     salt = "".join(coin(f"digest\t{until}\t{number}").hex() for number in range(_SALTS))
@@ -189,35 +193,23 @@ def _waiting(rows: pa.Table) -> pa.Table:
 class _People:
     """Who was told of in each dataset, as pairs of dataset and network, each once; and how many requests."""
 
-    def __init__(self, pairs: pa.Table, requests: Counter[str]) -> None:
-        self.pairs, self.requests = pairs, requests
+    def __init__(self) -> None:
+        self._pairs = _told_pairs(RELEASED_USAGE.empty_table())
+        self._requests: Counter[str] = Counter()
 
-    def add(self, rows: pa.Table, cells: pa.Table, step: int, before: Mapping[str, int]) -> dict[str, int]:
-        """How many people each scope may be told to have after these rows too, never fewer than before."""
-        self.pairs = _distinct(pa.concat_tables([self.pairs, _told_pairs(rows)]))
-        self.requests.update(_requests_in(cells))
-        counts = self.pairs["dataset"].combine_chunks().value_counts()
+    def take(self, rows: pa.Table, cells: pa.Table) -> None:
+        """The usage that a period took, and what it told."""
+        self._pairs = _distinct(pa.concat_tables([self._pairs, _told_pairs(rows)]))
+        self._requests.update(requests_told(cells))
+
+    def told(self, step: int, before: Mapping[str, int]) -> dict[str, int]:
+        """How many people each scope may be told to have, never fewer than before."""
+        counts = self._pairs["dataset"].combine_chunks().value_counts()
         exact = dict(zip(*(counts.field(name).to_pylist() for name in ("values", "counts")), strict=True))
-        people = {scope_of(name): (exact.get(name, 0), self.requests[name]) for name in self.requests if name != POOL}
-        people[ARCHIVE] = len(self.pairs["network_index"].unique()), self.requests.total()
+        people = {scope_of(name): (exact.get(name, 0), self._requests[name]) for name in self._requests if name != POOL}
+        people[ARCHIVE] = len(self._pairs["network_index"].unique()), self._requests.total()
         told = {scope: people_told(*each, step) for scope, each in people.items()}
         return {scope: max(before.get(scope, 0), told.get(scope, 0)) for scope in sorted({*before, *told})}
-
-
-def _requests_in(cells: pa.Table) -> dict[str, int]:
-    """The requests that are told of each dataset."""
-    totals = cells.filter(pc.equal(cells["dimension"], TOTAL))
-    return dict(zip(*(totals[name].to_pylist() for name in ("dataset", "request_count")), strict=True))
-
-
-def _people_of(usage: HeldUsage, periods: Sequence[Period]) -> _People:
-    pairs = _told_pairs(RELEASED_USAGE.empty_table())
-    requests: Counter[str] = Counter()
-    for period in periods:
-        rows = rows_of(usage.store, period.until, _LIMITS)
-        pairs = _distinct(pa.concat_tables([pairs, _told_pairs(rows)]))
-        requests.update(_requests_in(period.cells))
-    return _People(pairs, requests)
 
 
 def _told_pairs(rows: pa.Table) -> pa.Table:

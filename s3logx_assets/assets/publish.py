@@ -181,9 +181,14 @@ def build_release(
 def _closed(usage: HeldUsage, rules: Rules, keyring: Keyring, cutoff: date, before: Before) -> list[Period]:
     """The closed periods, at least one. None is closed that an earlier release told otherwise."""
     unit, sealer = rules.settings.release_period, keyring.sealer(_LOG.warning)
-    terms = Terms(rules.privacy, unit, sealer.key_id, sealer.coin, partial(_refuse_reopened, before))
+    stated = _stated(before)
+    terms = Terms(rules.privacy, unit, sealer.key_id, sealer.coin, partial(_refuse_reopened, stated))
     periods = close_periods(usage, terms, cutoff)
-    _refuse_missing(before, periods)
+    if len(stated) > len(periods):
+        raise ReleaseError(
+            f"the latest release tells of {len(stated)} closed periods, and there are {len(periods)}: bring private/{RELEASED_USAGE} "
+            "back from the backup"
+        )
     if not periods:
         raise ReleaseError(
             f"no {unit} is over yet: {cutoff} is the last date that counts as complete (S3LOGX_LAG_DAYS, S3LOGX_RELEASE_PERIOD)"
@@ -199,25 +204,15 @@ def _stated(before: Before) -> list[str]:
         return []
 
 
-def _refuse_reopened(before: Before, periods: Sequence[Period]) -> None:
-    """Raises ReleaseError where an earlier release told otherwise of the periods: what it told is not known any more, so whatever is
-    told now could be compared with it."""
-    stated = _stated(before)
+def _refuse_reopened(stated: Sequence[str], periods: Sequence[Period]) -> None:
+    """Raises ReleaseError where an earlier release told otherwise of the periods, their digests `stated`: what it told is not known any
+    more, so whatever is told now could be compared with it."""
     known = [period.digest for period in periods]
     if stated[: len(known)] != known[: len(stated)]:
         raise ReleaseError(
             f"the latest release tells of {len(stated)} closed periods that are not those of private/{RELEASED_USAGE}: bring "
             f"private/{RELEASED_USAGE} back from the backup. Who means to begin anew removes public/, and knows that copies of "
             "the old releases can be compared with the new ones"
-        )
-
-
-def _refuse_missing(before: Before, periods: Sequence[Period]) -> None:
-    """Raises ReleaseError where an earlier release told of more periods than there are."""
-    if len(stated := _stated(before)) > len(periods):
-        raise ReleaseError(
-            f"the latest release tells of {len(stated)} closed periods, and there are {len(periods)}: bring private/{RELEASED_USAGE} "
-            "back from the backup"
         )
 
 

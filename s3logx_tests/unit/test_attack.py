@@ -172,9 +172,10 @@ def test_a_search_that_is_too_long_says_nothing() -> None:
     assert compositions(sizes, (20, 20), (20_000, 21_000), 100) is None
 
 
-def cells(*rows: tuple[str, str, int]) -> pa.Table:
-    """Cells of a dataset by dimension, label and requests, nothing downloaded."""
-    columns = zip(*(("ds", dimension, label, True, count, 0, 0, 1, 1) for dimension, label, count in rows), strict=True)
+def cells(*rows: tuple[str, str, int], downloads: int = 0, partial_step: int = 1) -> pa.Table:
+    """Cells of a dataset by dimension, label and requests, so many of each downloaded."""
+    figures = (("ds", name, label, True, count, downloads, 0, 1, partial_step) for name, label, count in rows)
+    columns = zip(*figures, strict=True)
     return pa.table([pa.array(column, kind.type) for column, kind in zip(columns, CELLS, strict=True)], schema=CELLS)
 
 
@@ -201,13 +202,10 @@ def test_the_archive_tells_of_datasets_that_are_hidden() -> None:
 
 def test_downloads_tell_of_the_requests_that_were_none() -> None:
     """Seven requests of somebody's were for parts of files, and the figure beside that of downloads told it."""
-    columns = zip(
-        *(("ds", name, label, True, 40, 33, 0, 1, 1) for name, label in (("total", ""), ("day", "mon"))), strict=True
-    )
-    told = pa.table([pa.array(column, kind.type) for column, kind in zip(columns, CELLS, strict=True)], schema=CELLS)
-    inferences = list(infer(figures_of_cells(told, 10), {}, 10))
+    rows = ("total", "", 40), ("day", "mon", 40)
+    inferences = list(infer(figures_of_cells(cells(*rows, downloads=33), 10), {}, 10))
     assert {(each.measure, each.low, each.high) for each in inferences} >= {("partial_count", 7, 7)}
-    stepped = told.set_column(8, "partial_step", pa.array([20, 20]))
+    stepped = cells(*rows, downloads=33, partial_step=20)
     inferences = [each for each in infer(figures_of_cells(stepped, 10), {}, 10) if each.measure == "partial_count"]
     assert not [each for each in inferences if each.is_narrow(10, 7)]
 

@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from s3logx_assets.core.privacy.byte_steps import most_of_a_request
 from s3logx_assets.core.privacy.strict import DAY, FILE, MEASURES, POOL, REGION, TOTAL, people_told
 from s3logx_assets.core.privacy.trees import OTHER_FILES
 from s3logx_assets.core.scopes import ARCHIVE, scope_of
@@ -35,7 +36,8 @@ POLICY_FILE = "privacy.json"
 PEOPLE = "people"
 # What is attacked; the last is what the first two leave.
 ATTACKED = (*MEASURES, "partial_count")
-_REQUESTS, _DOWNLOADS, _BYTES, _PARTIAL = range(4)
+_KINDS = len(ATTACKED)
+_REQUESTS, _DOWNLOADS, _BYTES, _PARTIAL = range(_KINDS)
 _DIMENSIONS = (DAY, FILE, REGION)
 _SHOWN = ("number_of_requests", "number_of_downloads", "bytes_sent")
 _TOTALS = ("total_number_of_requests", "total_number_of_downloads", "total_bytes_sent")
@@ -140,14 +142,10 @@ def attack(
 
 def figures_of(release: Release) -> dict[str, Figures]:
     """The figures of each scope, as far as a release tells them."""
-
-    def table(rows: Mapping[str, tuple[int | None, ...]]) -> Table:
-        return _table(release.policy, rows)
-
     return {
         scope: Figures(
-            table({"": release.totals[scope]}),
-            {dimension: table(rows) for dimension, rows in tables.items()},
+            _table(release.policy, {"": release.totals[scope]}),
+            {dimension: _table(release.policy, rows) for dimension, rows in tables.items()},
             _people(release.policy, release.people[scope], release.totals[scope][_REQUESTS]),
         )
         for scope, tables in release.tables.items()
@@ -224,16 +222,16 @@ def figures_of_cells(cells: pa.Table, people: int) -> dict[str, Figures]:
         ]
         scopes = [scope_of(dataset)] if dataset != POOL else []
         if dimension == TOTAL and scopes:
-            most[scopes[0]] = step // (2 * (people - 1)) or _UNKNOWN
+            most[scopes[0]] = int(most_of_a_request(np.array(step), people)) or _UNKNOWN
         if in_archive and dimension != FILE:
             scopes.append(ARCHIVE)
         for scope in scopes:
             rows = found.setdefault(scope, {}).setdefault(dimension, {})
-            rows[label] = [one + other for one, other in zip(rows.get(label, [0] * 8), bounds, strict=True)]
+            rows[label] = [one + other for one, other in zip(rows.get(label, [0] * 2 * _KINDS), bounds, strict=True)]
 
     def table(rows: Mapping[str, list[int]]) -> Table:
-        values = np.array(list(rows.values()), np.int64).reshape(-1, 8)
-        return Table(list(rows), values[:, :4], values[:, 4:])
+        values = np.array(list(rows.values()), np.int64).reshape(-1, 2 * _KINDS)
+        return Table(list(rows), values[:, :_KINDS], values[:, _KINDS:])
 
     return {
         scope: Figures(
@@ -254,7 +252,7 @@ def _partial(requests: int, shown: int, step: int) -> tuple[int, int]:
 
 
 def _nothing(labels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    return np.zeros((labels, len(ATTACKED)), np.int64), np.zeros((labels, len(ATTACKED)), np.int64)
+    return np.zeros((labels, _KINDS), np.int64), np.zeros((labels, _KINDS), np.int64)
 
 
 def infer(figures: Mapping[str, Figures], sizes: Sizes, people: int, effort: int = 20_000) -> Iterator[Inference]:
@@ -315,7 +313,7 @@ def _masked_together(scope: str, figures: Figures, people: int) -> Iterator[Infe
     if not figures.total.labels:
         return
     for name, table in figures.tables.items():
-        for measure in range(len(ATTACKED)):
+        for measure in range(_KINDS):
             hidden = table.low[:, measure] != table.high[:, measure]
             if not hidden.any() or hidden.all():
                 continue
@@ -334,7 +332,7 @@ def _crossings(scope: str, figures: Figures, people: int) -> Iterator[Inference]
     for (name, one), (other_name, other) in combinations(figures.tables.items(), 2):
         if not one.labels or not other.labels:
             continue
-        for measure in range(len(ATTACKED)):
+        for measure in range(_KINDS):
             most = int(figures.total.high[0, measure])
             a_low, b_low = one.low[:, None, measure], other.low[None, :, measure]
             a_high, b_high = one.high[:, None, measure], other.high[None, :, measure]
@@ -358,10 +356,10 @@ def _hidden_datasets(figures: Mapping[str, Figures], whole: Figures, people: int
         for own in shown:
             part = own.total if name == TOTAL else own.tables.get(name)
             for label, low, high in zip(part.labels, part.low, part.high, strict=True) if part else ():
-                sums[label] = sums.get(label, np.zeros(2 * len(ATTACKED), np.int64)) + np.concatenate([low, high])
+                sums[label] = sums.get(label, np.zeros(2 * _KINDS, np.int64)) + np.concatenate([low, high])
         for label, low, high in zip(table.labels, table.low, table.high, strict=True):
-            known = sums.get(label, np.zeros(2 * len(ATTACKED), np.int64))
-            least, most = np.maximum(0, low - known[len(ATTACKED) :]), high - known[: len(ATTACKED)]
+            known = sums.get(label, np.zeros(2 * _KINDS, np.int64))
+            least, most = np.maximum(0, low - known[_KINDS:]), high - known[:_KINDS]
             for measure in np.flatnonzero(_narrow(least, most, people)).tolist():
                 where = {} if name == TOTAL else {name: frozenset([label])}
                 bounds = int(least[measure]), int(most[measure])

@@ -51,6 +51,12 @@ def released_scopes(cells: Iterable[pa.Table], people: Mapping[str, int]) -> dic
     return scopes
 
 
+def requests_told(cells: pa.Table) -> dict[str, int]:
+    """How many requests the strict.CELLS of a period tell of each dataset."""
+    totals = cells.filter(pc.equal(cells["dimension"], TOTAL))
+    return dict(zip(*(totals[name].to_pylist() for name in ("dataset", "request_count")), strict=True))
+
+
 class Visible(NamedTuple):
     """What share of all that is told, of the requests and of the bytes, is told in full detail."""
 

@@ -114,9 +114,7 @@ def tell(usage: pa.Table, rule: Rule, until: date, coin: Coin, pool_before: date
 
     told = np.flatnonzero(ready | pool)
     rows = usage.select(list(DIVISIONS.values())).take(pa.array(told))
-    teller = _Teller(
-        datasets, dataset[told], person[told], [each[told] for each in measures], *coded(rows["asset_path"])
-    )
+    teller = _Teller(datasets, dataset[told], person[told], [each[told] for each in measures])
     terms = _Terms(rule, until, coin)
     divisions = _divisions(rows, teller, terms) if told.size else []
     cells = _cells([teller.counted(division, rule) for division in divisions], datasets, step, terms)
@@ -285,13 +283,10 @@ class _Division:
 
 
 class _Teller:
-    """Rows that may be told: codes of their datasets, files and people, and their measures."""
+    """Rows that may be told: codes of their datasets and people, and their measures."""
 
-    def __init__(
-        self, datasets: list[str], dataset: Codes, person: Codes, measures: list[Measure], file: Codes, files: pa.Array
-    ) -> None:
+    def __init__(self, datasets: list[str], dataset: Codes, person: Codes, measures: list[Measure]) -> None:
         self.datasets, self.dataset, self.person, self.measures = datasets, dataset, person, measures
-        self.file, self.files = file, files
         self.pool = datasets.index(POOL)
 
     def only(self, rows: Mask, dataset: int | None = None) -> "_Teller":
@@ -299,7 +294,7 @@ class _Teller:
         own = self.dataset[rows]
         of = own if dataset is None else np.full_like(own, dataset)
         some = [measure[rows] for measure in self.measures]
-        return _Teller(self.datasets, of, self.person[rows], some, self.file[rows], self.files)
+        return _Teller(self.datasets, of, self.person[rows], some)
 
     def groups(self, value: Codes, tree_of: Callable[[Codes], Tree], rule: Rule) -> tuple[Codes, Tree | None]:
         """See `divide`."""
@@ -356,56 +351,63 @@ def _cells(divisions: list[_Counted], datasets: list[str], byte_step: Measure, t
             together = np.append(each.members, each.division.dataset)
             partial_step[together] = partial_step[together].max()
             byte_step[each.division.dataset] = byte_step[together].max()
-    totals: dict[str, Measure] = {}
+    sizes = _in_steps(divisions, [each.size for each in divisions], byte_step, datasets, terms, "")
+    partials = _in_steps(divisions, [each.partial for each in divisions], partial_step, datasets, terms, "\tpartial")
     tables = []
-    for each in divisions:
-        names = _chosen(datasets, each.dataset)
-        coins = {
-            measure: np.array(
-                [
-                    terms.coin(f"{terms.until}\t{name}\t{each.division.dimension}\t{label}{measure}")
-                    for name, label in zip(names, each.labels, strict=True)
-                ]
-            )
-            for measure in ("", "\tpartial")
-        }
-        figures = {}
-        for measure, value, step in (("", each.size, byte_step), ("\tpartial", each.partial, partial_step)):
-            if each.division.dimension == TOTAL:
-                figures[measure] = rounded(value, step[each.dataset], coins[measure])
-                totals[measure] = np.zeros(len(datasets), np.int64)
-                totals[measure][each.dataset] = figures[measure]
-            else:
-                total = totals[measure]
-                if each.division.dataset is not None:
-                    total = np.zeros(len(datasets), np.int64)
-                    total[each.division.dataset] = totals[measure][each.members].sum()
-                figures[measure] = rounded_to(value, step[each.dataset], each.dataset, total, coins[measure])
-        partial = np.minimum(figures["\tpartial"], each.requests)
-        tables.append(
-            pa.table(
-                [
-                    names,
-                    [each.division.dimension] * len(names),
-                    each.labels,
-                    [each.division.in_archive] * len(names),
-                    each.requests,
-                    each.requests - partial,
-                    figures[""],
-                    byte_step[each.dataset],
-                    partial_step[each.dataset],
-                ],
-                schema=CELLS,
-            )
-        )
+    for each, size, partial in zip(divisions, sizes, partials, strict=True):
+        groups = len(each.labels)
+        columns = [
+            _chosen(datasets, each.dataset),
+            [each.division.dimension] * groups,
+            each.labels,
+            [each.division.in_archive] * groups,
+            each.requests,
+            each.requests - np.minimum(partial, each.requests),
+            size,
+            byte_step[each.dataset],
+            partial_step[each.dataset],
+        ]
+        tables.append(pa.table(columns, schema=CELLS))
     return pa.concat_tables(tables)
+
+
+def _in_steps(
+    divisions: list[_Counted], values: list[Measure], step: Measure, datasets: list[str], terms: _Terms, toss: str
+) -> list[Measure]:
+    """The (groups,) `values` of each division in the steps of their datasets (datasets,): the totals, which come first, and then the
+    others so that they add up to them. `toss` tells one coin from another for the same group."""
+    totals = np.zeros(len(datasets), np.int64)
+    found = []
+    for each, value in zip(divisions, values, strict=True):
+        wide = step[each.dataset]
+        coin = np.array(
+            [
+                terms.coin(f"{terms.until}\t{datasets[dataset]}\t{each.division.dimension}\t{label}{toss}")
+                if of > 1
+                else 0.0
+                for dataset, label, of in zip(each.dataset.tolist(), each.labels, wide.tolist(), strict=True)
+            ],
+            np.float64,
+        )
+        if each.division.dimension == TOTAL:
+            figures = rounded(value, wide, coin)
+            totals[each.dataset] = figures
+        else:
+            total = totals
+            if each.division.dataset is not None:
+                total = np.zeros(len(datasets), np.int64)
+                total[each.division.dataset] = totals[each.members].sum()
+            figures = rounded_to(value, wide, each.dataset, total, coin)
+        found.append(figures)
+    return found
 
 
 def _divisions(rows: pa.Table, teller: _Teller, terms: _Terms) -> list[_Division]:
     """The partitions that are told of some rows, their totals first."""
     everything = np.ones(rows.num_rows, bool)
-    paths = teller.files.to_pylist()
-    group, tree = teller.groups(teller.file, lambda codes: file_tree(_chosen(paths, codes)), terms.rule)
+    file, files = coded(rows[DIVISIONS[FILE]])
+    paths = files.to_pylist()
+    group, tree = teller.groups(file, lambda codes: file_tree(_chosen(paths, codes)), terms.rule)
     return [
         _Division(TOTAL, everything, np.zeros(rows.num_rows, np.int64), [""]),
         _by_day(rows, teller, terms),

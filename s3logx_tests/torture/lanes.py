@@ -20,7 +20,7 @@ from s3logx_tests.torture.attack import Attack, Toll
 from s3logx_tests.torture.record import Row
 
 # How long an attack on one build may take, in seconds.
-_LIMIT, _SHORT_LIMIT = 2400.0, 900.0
+_LIMIT, _SHORT_LIMIT = 3600.0, 900.0
 
 Told = Callable[[Row], None]
 

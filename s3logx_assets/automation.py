@@ -5,6 +5,7 @@ is lost by a restart, a missed tick or an event from before the first one.
     inventory_…            where there is an S3 Inventory, see inventory_sensors
     steps_follow           a step that was made alone -> the steps after it, by automation conditions
     stale_scopes_sensor    daily usage against the scopes' files -> the job that updates them
+    dead_runs_sensor       runs of commands against the processes that there are -> the dead ones are ended
     daily_update, daily_scopes   the same two once a day, for those who stop the sensors
     weekly_publication     a release every Wednesday: a week counts as complete two days after its Sunday
     daily_statistics       how far the archive has come, every night
@@ -28,6 +29,7 @@ from s3logx_assets.assets.summaries import plan, update_scopes
 from s3logx_assets.assets.usage import DAILY_USAGE_ASSET
 from s3logx_assets.core.errors import S3logxError
 from s3logx_assets.core.ledger import listing_digest
+from s3logx_assets.dead_runs import end_dead_commands
 from s3logx_assets.inventory_sensors import build_inventory_sensors
 from s3logx_assets.resources import Rules
 from s3logx_assets.run_requests import asked_for, contiguous, days_between, range_tags, run_key
@@ -192,7 +194,18 @@ def build_automation(
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Runs the steps of a date after one that was made alone, where its content changed.",
     )
-    sensors = [new_log_files_sensor, stale_scopes_sensor, steps_follow]
+
+    @dg.sensor(
+        target=dg.AssetSelection.assets(*daily_keys),
+        minimum_interval_seconds=_EVERY,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Ends the runs of commands that were killed: they would hold the queue for good. Asks for nothing.",
+    )
+    def dead_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        ended = end_dead_commands(context.instance)
+        return dg.SkipReason(f"{len(ended)} runs were ended: {', '.join(ended)}" if ended else "every run is alive")
+
+    sensors = [new_log_files_sensor, stale_scopes_sensor, dead_runs_sensor, steps_follow]
     if settings.inventory is not None:
         sensors += build_inventory_sensors(settings, daily_keys)
     return sensors, schedules

@@ -1,27 +1,83 @@
-"""`python -m s3logx_assets.dead_runs`: ends the runs that ended with the machine, or with the daemon that had launched them.
+"""`python -m s3logx_assets.dead_runs`: ends the runs whose process is gone, which Dagster leaves as started for good: they hold
+their places in the queue, and what asked for them takes them for answered.
 
-Dagster's launcher for one machine leaves such a run as started, for good: it holds its place in the queue, and what asked
-for it takes it for answered. To be called when no daemon runs over this DAGSTER_HOME, as `deploy/local/ui.sh` does. Runs of
-the command line have processes of their own and are left alone.
+Runs that the daemon launched end with it, so this is to be called when none runs over this DAGSTER_HOME, as
+`deploy/local/ui.sh` does. Runs of commands have processes of their own; `dead_runs_sensor` looks after them, too. Both are of
+one machine. Where runs go to others the launcher watches them (`run_monitoring` in `deploy/`).
 """
 
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
 import dagster as dg
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES, RunRecord
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.tags import GRPC_INFO_TAG, RUN_KEY_TAG
+
+_UNENDED = [*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.CANCELING]
+_BEGUN = [*_UNENDED, dg.DagsterRunStatus.NOT_STARTED]
+# A run says which process it is in as soon as it begins. One that has not for so long does not begin any more.
+_BEGINS_WITHIN = timedelta(minutes=10)
+# How far a clock may have been put right since a process began.
+_CLOCKS_DIFFER = 60.0  # seconds
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Marks them as failed and frees the keys that they were asked for by, so that a sensor may ask again; their ids."""
+    """Where no daemon runs: ends the runs that one launched, and those of commands that are dead; their ids."""
+    launched = [run for run in instance.get_runs(dg.RunsFilter(statuses=_UNENDED)) if GRPC_INFO_TAG in run.tags]
+    for run in launched:
+        _end(instance, run, "The run ended with the machine, or with the daemon that had launched it.")
+    return [*(run.run_id for run in launched), *end_dead_commands(instance)]
+
+
+def end_dead_commands(instance: dg.DagsterInstance) -> list[str]:
+    """Ends the runs of commands, which nobody launched, whose process is gone; their ids. Nothing is known of processes of
+    other machines: where the history is not in a folder, no run is looked at."""
+    if not isinstance(instance.event_log_storage, SqliteEventLogStorage):
+        return []
     dead = [
-        run
-        for run in instance.get_runs(dg.RunsFilter(statuses=[*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.CANCELING]))
-        if GRPC_INFO_TAG in run.tags
+        record.dagster_run
+        for record in instance.get_run_records(dg.RunsFilter(statuses=_BEGUN))
+        if record.dagster_run.remote_job_origin is None and _is_dead(instance, record)
     ]
     for run in dead:
-        if RUN_KEY_TAG in run.tags:
-            instance.add_run_tags(run.run_id, {RUN_KEY_TAG: f"ended {run.run_id}"})
-        instance.report_run_failed(run, "The run ended with the machine, or with the daemon that had launched it.")
+        _end(instance, run, "The process of the command is gone: it was killed, or ended with the machine.")
     return [run.run_id for run in dead]
+
+
+def _end(instance: dg.DagsterInstance, run: dg.DagsterRun, why: str) -> None:
+    """Marks a run as failed and frees the key that it was asked for by, so that a sensor may ask again."""
+    if RUN_KEY_TAG in run.tags:
+        instance.add_run_tags(run.run_id, {RUN_KEY_TAG: f"ended {run.run_id}"})
+    instance.report_run_failed(run, why)
+
+
+def _is_dead(instance: dg.DagsterInstance, record: RunRecord) -> bool:
+    events = instance.get_records_for_run(record.dagster_run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
+    for entry in (event.event_log_entry for event in events):
+        metadata = entry.dagster_event.engine_event_data.metadata if entry.dagster_event is not None else {}
+        if "pid" in metadata:
+            return not _is_running(int(str(metadata["pid"].value)), entry.timestamp)
+    return record.create_timestamp < datetime.now(UTC) - _BEGINS_WITHIN
+
+
+def _is_running(process: int, moment: float) -> bool:
+    """Whether the process that had this number at a `moment`, in seconds since 1970, is alive."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is somebody else's
+    try:
+        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+    except OSError:
+        return not Path("/proc/self").exists()  # a system without /proc, or it is gone by now
+    # Its number may have gone to another one since: proc_pid_stat(5), field 22, in ticks since the machine began.
+    age = uptime - int(fields[18]) / os.sysconf("SC_CLK_TCK")
+    return state != "Z" and datetime.now(UTC).timestamp() - age < moment + _CLOCKS_DIFFER
 
 
 if __name__ == "__main__":

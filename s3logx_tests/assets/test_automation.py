@@ -1,11 +1,17 @@
 """What sensors and schedules ask for, by what lies in the source and in the store."""
 
+import os
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.events import EngineEventData
 from dagster._core.storage.tags import GRPC_INFO_TAG, RUN_KEY_TAG
 
 from s3logx_assets import __main__ as commands
@@ -107,6 +113,35 @@ def test_a_run_that_ended_with_the_machine_is_failed_and_may_be_asked_for_again(
     assert found[launched.run_id].status == dg.DagsterRunStatus.FAILURE
     assert found[command_line.run_id].status == dg.DagsterRunStatus.STARTED
     assert young.instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: "key"})) == []
+
+
+def test_a_command_that_was_killed_is_ended_and_a_living_one_is_not(young: Platform) -> None:
+    """It was taken for at work for good: the queue of one place launched nothing any more, and no sensor asked for its dates."""
+    five = str(TODAY - timedelta(days=5))
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    living, dead, reused, begun, never = (young.start_run(five, five) for _ in range(5))
+    _begins(young.instance, living, os.getpid(), datetime.now(UTC))
+    _begins(young.instance, dead, gone.pid, datetime.now(UTC))
+    _begins(young.instance, reused, os.getpid(), datetime.now(UTC) - timedelta(days=1))
+    with closing(sqlite3.connect(young.folder / "instance" / "history" / "runs.db")) as runs, runs:
+        runs.execute("UPDATE runs SET create_timestamp = '2025-03-01 00:00:00' WHERE run_id = ?", (never.run_id,))
+    assert ranges(young.tick("new_log_files_sensor")) == [(str(TODAY - timedelta(days=1)),) * 2]
+    said = str(young.tick("dead_runs_sensor"))
+    assert "3 runs were ended" in said
+    ended = {run.run_id for run in young.instance.get_runs() if run.status == dg.DagsterRunStatus.FAILURE}
+    assert ended == {dead.run_id, reused.run_id, never.run_id}
+    assert young.tick("dead_runs_sensor") == "every run is alive"
+    for run in (living, begun):
+        young.instance.report_run_failed(run)
+    assert ranges(young.tick("new_log_files_sensor"))[0] == (five, five)
+
+
+def _begins(instance: dg.DagsterInstance, run: dg.DagsterRun, process: int, moment: datetime) -> None:
+    """What an executor reports when it begins."""
+    data = EngineEventData.in_process(process)
+    event = dg.DagsterEvent("ENGINE_EVENT", run.job_name, message="begins", event_specific_data=data)
+    instance.report_dagster_event(event, run.run_id, timestamp=moment.timestamp())
 
 
 def test_what_is_behind_is_printed_as_ranges(young: Platform, capsys: pytest.CaptureFixture[str]) -> None:

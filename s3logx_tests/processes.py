@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from s3logx_assets import key_care
-from s3logx_assets.adapters import key_store
+from s3logx_assets.adapters import key_store, local_files
 from s3logx_assets.adapters.local_files import LocalFiles, replacing
 from s3logx_assets.adapters.log_store import LocalLogStore
 from s3logx_assets.adapters.release_store import LocalReleaseStore
@@ -177,24 +177,39 @@ def try_key(private: Path, home: Path) -> str:
         return f"{type(error).__name__}: {error}"
 
 
-# What Python tells of before it happens (PEP 578): each change of the file system, and the look for the call that exchanges
-# two folders.
+# What Python tells of before it happens (PEP 578): each change of the file system, and the look for the call that renames
+# in other ways.
 _CHANGES = ("os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "ctypes.dlsym")
 
 
-def rotate_key(environment: dict[str, str], until: int, steps: Any = None) -> None:
-    """`key rotate`, killed (-9) before its change number `until` of the file system; puts all there were at the end."""
+def _die_before(change: int) -> list[str]:
+    """From now on this process is killed (-9) before that change of the file system; the changes until then."""
     seen: list[str] = []
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event in _CHANGES or (event == "open" and arguments[2] & (os.O_CREAT | os.O_DIRECTORY)):
-            if len(seen) == until:
+            if len(seen) == change:
                 os.kill(os.getpid(), signal.SIGKILL)
             seen.append(event)
 
+    sys.addaudithook(hook)
+    return seen
+
+
+def make_key(private: Path, home: Path, until: int, system_knows: bool) -> None:
+    """Makes the key of a new store, killed before its change number `until`, where the system knows how to rename a file to
+    a free name, or not."""
+    if not system_knows:
+        vars(local_files)["took_free_name"] = lambda path, name: False
+    _die_before(until)
+    key_store.open_sealer(LocalFiles(private), home, None, lambda text: None)
+
+
+def rotate_key(environment: dict[str, str], until: int, steps: Any = None) -> None:
+    """`key rotate`, killed (-9) before its change number `until` of the file system; puts all there were at the end."""
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         settings = Settings.read(environment)
-        sys.addaudithook(hook)
+        seen = _die_before(until)
         key_care.rotate(settings)
     if steps is not None:
         steps.put(seen)

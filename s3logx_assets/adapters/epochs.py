@@ -1,19 +1,15 @@
 """Two epochs of one store, the present one and the one that is being made beside it: `private` and `private.next`.
 
-They are exchanged in one step where the system can (renameat2 with RENAME_EXCHANGE: Linux 3.15, and most of its file
-systems). Elsewhere it takes three renames, by way of `private.aside`; whoever takes up the store next ends what a crash
+They are exchanged in one step where the system can (adapters/renames.py). Elsewhere it takes three renames, by way of `private.aside`; whoever takes up the store next ends what a crash
 left between them (`finish_exchange`), so nobody finds it missing. What an epoch holds, and who may work on it meanwhile,
 does not belong here.
 """
 
-import ctypes
 import errno
 import os
 from pathlib import Path
 
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-# What systems and file systems answer that do not know the call.
-_UNKNOWN = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
+from s3logx_assets.adapters.renames import exchanged
 
 
 def next_epoch(root: Path) -> Path:
@@ -23,7 +19,7 @@ def next_epoch(root: Path) -> Path:
 
 def exchange(root: Path) -> None:
     """Exchanges the store at `root` with its next epoch; for who works on it alone. Raises OSError."""
-    if not _exchanged(root, next_epoch(root)):
+    if not exchanged(root, next_epoch(root)):
         os.rename(root, _aside(root))
         os.rename(next_epoch(root), root)
         os.rename(_aside(root), next_epoch(root))
@@ -48,17 +44,3 @@ def _move(folder: Path, target: Path) -> None:
 
 def _aside(root: Path) -> Path:
     return root.with_name(f"{root.name}.aside")
-
-
-def _exchanged(first: Path, second: Path) -> bool:
-    """Exchanges two folders in one step; False where the system has no such call. Raises OSError."""
-    try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except AttributeError:
-        return False
-    if rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE):
-        number = ctypes.get_errno()
-        if number in _UNKNOWN:
-            return False
-        raise OSError(number, os.strerror(number), str(first))
-    return True

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from s3logx_assets.adapters.epochs import finish_exchange
 from s3logx_assets.adapters.files import Confirm
+from s3logx_assets.adapters.renames import took_free_name
 from s3logx_assets.core.errors import StoreBusyError, StoreError
 
 _TEMPORARY = ".writing-"
@@ -228,19 +229,21 @@ def sync_folder(folder: Path) -> None:
 
 
 def create(path: Path, content: bytes) -> bool:
-    """Makes a file whole or not at all, on disk; False if there is one already. Raises OSError."""
+    """Makes a file whole or not at all, on disk; False if there is one already. After a crash nothing is left of one that was
+    made, and what is left of one that was not goes with the next writing. Raises OSError."""
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    _sweep(path.parent)
+    temporary, descriptor = _locked_file(path, 0o600)
     try:
         os.write(descriptor, content)
         os.fsync(descriptor)
-        os.link(temporary, path)  # fails where a name is taken, unlike a rename
+        if not took_free_name(temporary, path):
+            os.link(temporary, path)  # fails where a name is taken, unlike a rename
     except FileExistsError:
         return False
     finally:
+        temporary.unlink(missing_ok=True)
         os.close(descriptor)
-        temporary.unlink()
     sync_folder(path.parent)
     return True
 

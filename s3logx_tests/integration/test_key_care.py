@@ -284,7 +284,7 @@ def test_where_folders_cannot_be_exchanged_in_one_step_no_run_finds_the_store_mi
         rename(folder, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(epochs, "_exchanged", lambda first, second: False)
+        patch.setattr(epochs, "exchanged", lambda first, second: False)
         patch.setattr(os, "rename", moves)
         with pytest.raises(KeyboardInterrupt):
             rotate(platform)

@@ -56,7 +56,7 @@ def test_three_renames_that_ended_anywhere_are_ended_by_the_next(
         rename(first, second)
 
     with monkeypatch.context() as patch:
-        patch.setattr(epochs, "_exchanged", lambda first, second: False)
+        patch.setattr(epochs, "exchanged", lambda first, second: False)
         patch.setattr(os, "rename", until_the_end)
         if done < 3:
             with pytest.raises(KeyboardInterrupt):

@@ -19,8 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from s3logx_assets import automation
+import dagster as dg
+
+from s3logx_assets import automation, dagster_home
+from s3logx_assets.assets import daily
 from s3logx_assets.run_requests import range_tags
+from s3logx_tests.commands import after, backfill
 from s3logx_tests.platform import DAILY
 from s3logx_tests.torture.archive import SCOPED, Archive, Contents
 from s3logx_tests.torture.attack import SABOTAGE, Attack, Break, Campaign, Toll
@@ -219,6 +223,58 @@ def started_again(campaign: Campaign) -> Toll:
     return toll + Toll(seen="the daemon, the webserver, all of it")
 
 
+def command_killed(campaign: Campaign) -> Toll:
+    """A backfill that was typed beside the UI, or before it, is killed: its run, which nobody launched, is ended, and the
+    sensors ask for what it left."""
+    calm = _archive(campaign, "calm")
+    assert calm.run(steps=("dates", "scopes")) == 0
+    expected = calm.contents()
+    toll = Toll()
+    for number in range(1 if campaign.short else 4):
+        archive = _archive(campaign, f"command-{number}", S3LOGX_TRAILING_DATES="0")
+        dagster_home.make_ready(archive.folder / "home")
+        with (archive.folder / "output-of-command").open("wb") as output:
+            command = subprocess.Popen(
+                after(_second_date_hangs, backfill(f"{archive.days[0]}...{archive.days[-1]}")),
+                env={**os.environ, **archive.environment, "PYTHONPATH": str(_ROOT)},
+                stdout=output,
+                stderr=output,
+            )
+        begun = until(partial(_run_of_a_command, archive))
+        if number % 2:
+            command.kill()
+        with ui_over(archive, campaign.sabotage) as ui:
+            until(partial(_is_under_way, ui, begun))
+            command.kill()
+            command.wait()
+            caught_up = _caught_up(archive, expected)
+            ended = ui.runs()[begun]["status"] in _ENDED
+            toll += caught_up + Toll(manual=not ended)
+    return toll + Toll(seen=f"{toll.tries} backfills, before the UI and beside it")
+
+
+def _second_date_hangs() -> None:
+    """A run gets through one date, and not through the next one."""
+    genuine, seen = vars(daily)["_through"], []
+
+    def through(steps, tools, day, outcome):  # type: ignore[no-untyped-def]
+        seen.append(day)
+        if len(seen) > 1:
+            time.sleep(_PATIENCE)
+        genuine(steps, tools, day, outcome)
+
+    vars(daily)["_through"] = through
+
+
+def _run_of_a_command(archive: Archive) -> str | None:
+    """The id of a run that is under way, when there is one that says which process it is in."""
+    with dg.DagsterInstance.from_config(str(archive.folder / "home")) as instance:
+        for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+            if instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records:
+                return run.run_id
+    return None
+
+
 def _is_there(ui: Ui) -> bool | None:
     """True when there is any run."""
     return bool(ui.runs()) or None
@@ -280,6 +336,11 @@ def _asked_for_once() -> None:
     vars(automation)["asked_for"] = asked_for
 
 
+def _nobody_ends_commands() -> None:
+    """The run of a command whose process is gone stays."""
+    vars(automation)["end_dead_commands"] = lambda instance: []
+
+
 ATTACKS = (
     Attack(
         "restarts: terminated from the UI", terminated, (Break("a process outlives the run", outliving),), waits=True
@@ -288,6 +349,12 @@ ATTACKS = (
         "restarts: daemon and webserver",
         started_again,
         (Break("what was asked for once is never asked for again", _asked_for_once),),
+        waits=True,
+    ),
+    Attack(
+        "restarts: a command that is killed",
+        command_killed,
+        (Break("the run of a command that was killed stays", _nobody_ends_commands),),
         waits=True,
     ),
 )

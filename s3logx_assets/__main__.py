@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from s3logx_assets import dagster_home, key_care
-from s3logx_assets.adapters import key_store
+from s3logx_assets.adapters import key_store, memory
 from s3logx_assets.adapters.gawk import executable, program
 from s3logx_assets.adapters.mapping_tables import count_rows
 from s3logx_assets.adapters.table_store import TableStore
@@ -31,6 +31,7 @@ def main(arguments: list[str]) -> int:
     commands.add_parser("report", help="print the latest release as a table")
     key_care.add_commands(commands)
     chosen = parser.parse_args(arguments)
+    memory.keep_out_of_core_dumps()  # the settings have the key, and `key …` has addresses
     try:
         settings = Settings.read()
         if chosen.command == "key":

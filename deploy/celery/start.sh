@@ -10,6 +10,7 @@
 # Reads the files that S3LOGX_ENV names (divided by colons), else takes the environment as it is.
 set -euo pipefail
 umask 077
+ulimit -c 0 # all of them have the key
 here=$(cd "$(dirname "$0")" && pwd)
 bin=${S3LOGX_BIN:-$(cd "$here/../.." && pwd)/.venv/bin}
 IFS=: read -r -a files <<<"${S3LOGX_ENV:-}"

@@ -109,6 +109,29 @@ def test_scripts_are_shell_and_can_be_run(name: str) -> None:
     subprocess.run(["bash", "-n", path], check=True)
 
 
+# Each with a folder of commands, where it takes one, whose `python` tells of its limits.
+@pytest.mark.parametrize(
+    "words",
+    [["local/ui.sh", "bin"], ["local/run.sh", "bin"], ["celery/start.sh", "bin/python"], ["docker/entrypoint.sh", "bin/python"]],
+    ids=lambda words: words[0],
+)  # fmt: skip
+def test_nothing_that_has_the_key_leaves_a_core_dump(words: list[str], tmp_path: Path) -> None:
+    """Only steps that open the sealer were kept from it; UI, daemon and code location had S3LOGX_KEY in their memory."""
+    script, argument = words
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\nulimit -S -c >&2; ulimit -H -c >&2; exit 3\n")
+    python.chmod(0o755)
+    answer = subprocess.run(
+        ["bash", "-c", 'ulimit -S -c "$(ulimit -H -c)"; "$@"', "-", DEPLOY / script, tmp_path / argument],
+        env={"PATH": os.environ["PATH"], "DAGSTER_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (answer.returncode, answer.stderr) == (3, "0\n0\n")
+
+
 def test_services_listen_nowhere_for_everybody(tmp_path: Path) -> None:
     for address in ("0.0.0.0", "*", "::"):  # noqa: S104 that is what is refused
         with mock.patch.dict(os.environ, {"S3LOGX_LISTEN": address}):
@@ -144,6 +167,7 @@ def test_compose_runs_nothing_as_root_and_nothing_writable() -> None:
     for name, service in load("docker/compose.yaml")["services"].items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
+        assert service["image"].startswith(("postgres:", "caddy:")) or service["ulimits"] == {"core": 0}, name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert not service.get("privileged"), name
         # PostgreSQL's own entrypoint gives its rights up once it has the folder.

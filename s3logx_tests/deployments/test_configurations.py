@@ -7,6 +7,7 @@ The engines themselves (Docker, a Kubernetes cluster, the Helm chart) are not to
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -130,6 +131,48 @@ def test_nothing_that_has_the_key_leaves_a_core_dump(words: list[str], tmp_path:
         check=False,
     )
     assert (answer.returncode, answer.stderr) == (3, "0\n0\n")
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Path:
+    """What `python` and `dagster` of a folder of commands are called with, a line for each."""
+    told = tmp_path / "told"
+    told.touch()
+    for name in ("python", "dagster"):
+        command = tmp_path / "bin" / name
+        command.parent.mkdir(exist_ok=True)
+        command.write_text(f'#!/bin/sh\necho {name} "$@" >>{told}\n')
+        command.chmod(0o755)
+    return told
+
+
+def test_runs_that_ended_with_a_code_location_are_ended_before_the_next_one_starts(told: Path, tmp_path: Path) -> None:
+    """After a crash of the head its runs stayed as started, since the default launcher watches none, and held their places
+    in the queue for 24 hours."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "DAGSTER_HOME": str(tmp_path),
+            "S3LOGX_BIN": str(tmp_path / "bin"),
+            "S3LOGX_CODE_PORT": str(taken.getsockname()[1]),
+        }
+        command = [str(DEPLOY / "celery" / "start.sh"), "code-location"]
+        second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert (second.returncode, told.read_text()) == (1, ""), "the runs of one that is at work live"
+        assert "listens on 127.0.0.1" in second.stderr
+    subprocess.run(command, env=environment, check=True)
+    _dead_runs_then_code_location(told)
+    words = load("docker/compose.yaml")["services"]["code-location"]["command"]
+    told.write_text("")
+    subprocess.run(words, env={"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}, check=True)
+    _dead_runs_then_code_location(told)
+
+
+def _dead_runs_then_code_location(told: Path) -> None:
+    first, second = told.read_text().splitlines()
+    assert first == "python -m s3logx_assets.dead_runs"
+    assert second.startswith("dagster api grpc --host 127.0.0.1 --port ")
+    assert second.endswith(" --module-name s3logx_assets.definitions --location-name s3logx_assets")
 
 
 def test_services_listen_nowhere_for_everybody(tmp_path: Path) -> None:

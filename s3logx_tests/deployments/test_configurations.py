@@ -219,6 +219,31 @@ def test_compose_runs_nothing_as_root_and_nothing_writable() -> None:
         assert re.fullmatch(r"[a-z0-9/.]+:[0-9]+\.[0-9]+[a-z0-9.-]*", image), image
 
 
+def test_caddy_can_be_executed() -> None:
+    """Its file has the capability to listen on low ports: without that in the bounding set the kernel does not execute it,
+    and the UI could not be reached."""
+    for name, service in load("docker/compose.yaml")["services"].items():
+        runs_caddy = service["image"].startswith("caddy:") and name != "namespace"
+        assert name == "postgres" or service.get("cap_add") == (["NET_BIND_SERVICE"] if runs_caddy else None), name
+
+
+def test_compose_keeps_the_shared_namespace_when_a_part_starts_again() -> None:
+    """It was the code location's: when that had started again, daemon, webserver and door were in one that nobody else was in."""
+    services = load("docker/compose.yaml")["services"]
+    joined = {name for name, service in services.items() if "network_mode" in service}
+    assert joined == {"code-location", "daemon", "webserver", "door"}
+    assert {services[name]["network_mode"] for name in joined} == {"service:namespace"}
+    assert services["namespace"]["entrypoint"] == ["sleep", "infinity"]
+    # Who joins a namespace has no ports and no name of its own.
+    assert not any("ports" in services[name] for name in joined)
+    assert re.findall(r"reverse_proxy (\S+):3001", (DEPLOY / "docker" / "Caddyfile").read_text()) == ["namespace"]
+
+
+def test_compose_passes_what_divides_backfills() -> None:
+    environment = load("docker/compose.yaml")["services"]["daemon"]["environment"]
+    assert environment["S3LOGX_PARTITIONS_PER_RUN"] == "${S3LOGX_PARTITIONS_PER_RUN:-0}"
+
+
 def test_compose_refers_only_to_what_there_is() -> None:
     compose = load("docker/compose.yaml")
     for name, service in compose["services"].items():

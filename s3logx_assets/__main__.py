@@ -11,8 +11,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from s3logx_assets import key_care
-from s3logx_assets.adapters import key_store
+from s3logx_assets import dagster_home, key_care
+from s3logx_assets.adapters import key_store, memory
 from s3logx_assets.adapters.gawk import executable, program
 from s3logx_assets.adapters.mapping_tables import count_rows
 from s3logx_assets.adapters.table_store import TableStore
@@ -31,6 +31,7 @@ def main(arguments: list[str]) -> int:
     commands.add_parser("report", help="print the latest release as a table")
     key_care.add_commands(commands)
     chosen = parser.parse_args(arguments)
+    memory.keep_out_of_core_dumps()  # the settings have the key, and `key …` has addresses
     try:
         settings = Settings.read()
         if chosen.command == "key":
@@ -50,6 +51,7 @@ def check(settings: Settings) -> int:
     print()
     trials: dict[str, Callable[[], str]] = {
         "gawk": _try_gawk,
+        "home": lambda: _try_home(settings.home),
         "source": lambda: _try_source(settings),
         "store": lambda: _try_store(settings),
         "key": lambda: key_store.verify(private_files(settings), settings.home, settings.key),
@@ -73,6 +75,17 @@ def _try_gawk() -> str:
     if answer.returncode or not program().is_file():
         raise SettingsError(f"gawk does not run, or {program()} is not there; reinstall the package")
     return answer.stdout.partition("\n")[0]
+
+
+def _try_home(home: Path) -> str:
+    """Whether nobody else can read Dagster's history. A folder of another user's, without one, is a container's own."""
+    if not home.exists():
+        return "will be made"
+    if dagster_home.is_open(home) and (home.stat().st_uid == os.getuid() or (home / "history").exists()):
+        raise SettingsError(
+            f"DAGSTER_HOME: others may enter {home}, and read figures of single people: chmod 700 {home}"
+        )
+    return "ready"
 
 
 def _try_source(settings: Settings) -> str:

@@ -3,7 +3,8 @@ CONFIGURATION as its dagster.yaml where it has none, and Dagster's history.
 
 Dagster makes the SQLite files of its history wherever they are missing. Two processes that do so at the same moment can leave
 one marked with two versions, and then every later run refuses it. So here one makes them, and who comes meanwhile waits; a
-file that was marked twice before is put right. What the history holds is none of this module's business.
+file that was marked twice before is put right. What the history holds is none of this module's business, but that it is
+nobody else's is: it has exact figures of every date, so only its user may enter the folder.
 """
 
 import argparse
@@ -23,8 +24,10 @@ _FILES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 
 
 def make_ready(home: Path, configuration: Path | None = None) -> None:
-    """Makes what is missing, while nobody else does."""
-    home.mkdir(parents=True, exist_ok=True)
+    """Makes what is missing, while nobody else does, and shuts out who else is on the machine."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if is_open(home) and home.stat().st_uid == os.getuid():
+        home.chmod(0o700)  # made by hand, or by an earlier version
     with _alone(home):
         if configuration is not None and not (home / _CONFIGURATION).exists():
             unfinished = home / f".new-{_CONFIGURATION}"
@@ -36,6 +39,11 @@ def make_ready(home: Path, configuration: Path | None = None) -> None:
                 _keep_newest(path)
         if not all(versions.values()):
             _open_history(home)
+
+
+def is_open(home: Path) -> bool:
+    """Whether others than its user have any right to a folder."""
+    return bool(home.stat().st_mode & 0o077)
 
 
 @contextmanager

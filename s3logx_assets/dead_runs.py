@@ -1,9 +1,11 @@
 """`python -m s3logx_assets.dead_runs`: ends the runs whose process is gone, which Dagster leaves as started for good: they hold
 their places in the queue, and what asked for them takes them for answered.
 
-Runs that the daemon launched end with it, so this is to be called when none runs over this DAGSTER_HOME, as
-`deploy/local/ui.sh` does. Runs of commands have processes of their own; `dead_runs_sensor` looks after them, too. Both are of
-one machine. Where runs go to others the launcher watches them (`run_monitoring` in `deploy/`).
+Runs that Dagster's default launcher launched are processes of the code location and end with it, and nobody watches them
+(`run_monitoring` knows their longest time alone). So this is to be called before the code location starts, as
+`deploy/local/ui.sh`, `deploy/celery/start.sh` and `deploy/docker/compose.yaml` do. A Celery worker that is still at a step of
+such a run ends the step: its table is whole, and what asks for it again finds that out. Runs of commands have processes of their
+own; `dead_runs_sensor` looks after them, too, on one machine. On ECS and Kubernetes the launcher watches runs itself.
 """
 
 import os
@@ -24,10 +26,10 @@ _CLOCKS_DIFFER = 60.0  # seconds
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Where no daemon runs: ends the runs that one launched, and those of commands that are dead; their ids."""
+    """Where no code location is at work: ends the runs that one launched, and those of commands that are dead; their ids."""
     launched = [run for run in instance.get_runs(dg.RunsFilter(statuses=_UNENDED)) if GRPC_INFO_TAG in run.tags]
     for run in launched:
-        _end(instance, run, "The run ended with the machine, or with the daemon that had launched it.")
+        _end(instance, run, "The run ended with the machine, or with the code location that it was a process of.")
     return [*(run.run_id for run in launched), *end_dead_commands(instance)]
 
 

@@ -10,6 +10,7 @@
 # Reads the files that S3LOGX_ENV names (divided by colons), else takes the environment as it is.
 set -euo pipefail
 umask 077
+ulimit -c 0 # all of them have the key
 here=$(cd "$(dirname "$0")" && pwd)
 bin=${S3LOGX_BIN:-$(cd "$here/../.." && pwd)/.venv/bin}
 IFS=: read -r -a files <<<"${S3LOGX_ENV:-}"
@@ -26,10 +27,12 @@ mkdir -p "$DAGSTER_HOME"
 # The instance's configuration belongs to the installation: a copy that was changed by hand stays.
 [ -e "$DAGSTER_HOME/dagster.yaml" ] || cp "$here/dagster.yaml" "$DAGSTER_HOME/dagster.yaml"
 
+listens() { (exec 3<>"/dev/tcp/127.0.0.1/$S3LOGX_CODE_PORT") 2>/dev/null; }
+
 # Who asks the code location before it listens gives it up after a while, and would have to be told to look again.
 wait_for_code_location() {
     for _ in $(seq 600); do
-        if (exec 3<>"/dev/tcp/127.0.0.1/$S3LOGX_CODE_PORT") 2>/dev/null; then return; fi
+        if listens; then return; fi
         sleep 0.5
     done
     echo "the code location does not listen on 127.0.0.1:$S3LOGX_CODE_PORT; start it first" >&2
@@ -38,6 +41,12 @@ wait_for_code_location() {
 
 case ${1:-} in
 code-location)
+    if listens; then
+        echo "something listens on 127.0.0.1:$S3LOGX_CODE_PORT already" >&2
+        exit 1
+    fi
+    # Runs are processes of the code location: those of an earlier one are dead, and nothing else ever says so.
+    python -m s3logx_assets.dead_runs
     exec dagster api grpc --host 127.0.0.1 --port "$S3LOGX_CODE_PORT" \
         --module-name s3logx_assets.definitions --location-name s3logx_assets
     ;;

@@ -12,6 +12,7 @@ empty() { [ -z "$(find "$1" -mindepth 1 -not -name 's3logx.key*' -print -quit 2>
 empty "$DAGSTER_HOME" || { echo "$DAGSTER_HOME is not empty; restore to where nothing is" >&2; exit 1; }
 mkdir -p "$DAGSTER_HOME"
 tar -C "$DAGSTER_HOME" -xf "$folder/history.tar"
+chmod 700 "$DAGSTER_HOME" # whatever it was before
 if [ -e "$folder/store.tar" ]; then
     case $store in s3://*) echo "the backup has a folder's store, and S3LOGX_STORE=$store is a bucket" >&2; exit 1 ;; esac
     empty "$store" || { echo "$store is not empty; restore to where nothing is" >&2; exit 1; }

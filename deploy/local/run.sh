@@ -3,6 +3,7 @@
 # result. $1 is the folder with the commands.
 set -euo pipefail
 bin=$1
+ulimit -c 0 # the settings may have the key
 module=s3logx_assets.definitions
 here=$(dirname "$0")
 

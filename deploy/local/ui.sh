@@ -2,6 +2,7 @@
 # The Dagster UI with its daemon, on this machine only. $1 is the folder with the commands.
 set -euo pipefail
 bin=$1
+ulimit -c 0 # UI, daemon and code location have the settings, and the key may be one
 "$bin/python" -m s3logx_assets.dagster_home "$(dirname "$0")/dagster.yaml"
 # Two daemons on one history would double every request.
 exec 9>"$DAGSTER_HOME/.ui.lock"

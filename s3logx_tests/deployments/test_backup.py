@@ -61,8 +61,10 @@ def test_what_was_backed_up_is_there_again_elsewhere(platform: Platform, tmp_pat
 
     elsewhere = tmp_path / "elsewhere" / "home"
     environment = {**platform.environment, "DAGSTER_HOME": str(elsewhere)}
+    elsewhere.mkdir(mode=0o755, parents=True)
     restored = run("restore.sh", backup, environment)
     assert restored.returncode == 0, restored.stderr
+    assert elsewhere.stat().st_mode & 0o777 == 0o700
     # Without its key the store is told to be of no use; with it, all is well.
     code, text = check(environment)
     assert (code, "key            FAILED" in text) == (1, True)

@@ -7,6 +7,7 @@ The engines themselves (Docker, a Kubernetes cluster, the Helm chart) are not to
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -109,6 +110,71 @@ def test_scripts_are_shell_and_can_be_run(name: str) -> None:
     subprocess.run(["bash", "-n", path], check=True)
 
 
+# Each with a folder of commands, where it takes one, whose `python` tells of its limits.
+@pytest.mark.parametrize(
+    "words",
+    [["local/ui.sh", "bin"], ["local/run.sh", "bin"], ["celery/start.sh", "bin/python"], ["docker/entrypoint.sh", "bin/python"]],
+    ids=lambda words: words[0],
+)  # fmt: skip
+def test_nothing_that_has_the_key_leaves_a_core_dump(words: list[str], tmp_path: Path) -> None:
+    """Only steps that open the sealer were kept from it; UI, daemon and code location had S3LOGX_KEY in their memory."""
+    script, argument = words
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\nulimit -S -c >&2; ulimit -H -c >&2; exit 3\n")
+    python.chmod(0o755)
+    answer = subprocess.run(
+        ["bash", "-c", 'ulimit -S -c "$(ulimit -H -c)"; "$@"', "-", DEPLOY / script, tmp_path / argument],
+        env={"PATH": os.environ["PATH"], "DAGSTER_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (answer.returncode, answer.stderr) == (3, "0\n0\n")
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Path:
+    """What `python` and `dagster` of a folder of commands are called with, a line for each."""
+    told = tmp_path / "told"
+    told.touch()
+    for name in ("python", "dagster"):
+        command = tmp_path / "bin" / name
+        command.parent.mkdir(exist_ok=True)
+        command.write_text(f'#!/bin/sh\necho {name} "$@" >>{told}\n')
+        command.chmod(0o755)
+    return told
+
+
+def test_runs_that_ended_with_a_code_location_are_ended_before_the_next_one_starts(told: Path, tmp_path: Path) -> None:
+    """After a crash of the head its runs stayed as started, since the default launcher watches none, and held their places
+    in the queue for 24 hours."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "DAGSTER_HOME": str(tmp_path),
+            "S3LOGX_BIN": str(tmp_path / "bin"),
+            "S3LOGX_CODE_PORT": str(taken.getsockname()[1]),
+        }
+        command = [str(DEPLOY / "celery" / "start.sh"), "code-location"]
+        second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert (second.returncode, told.read_text()) == (1, ""), "the runs of one that is at work live"
+        assert "listens on 127.0.0.1" in second.stderr
+    subprocess.run(command, env=environment, check=True)
+    _dead_runs_then_code_location(told)
+    words = load("docker/compose.yaml")["services"]["code-location"]["command"]
+    told.write_text("")
+    subprocess.run(words, env={"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}, check=True)
+    _dead_runs_then_code_location(told)
+
+
+def _dead_runs_then_code_location(told: Path) -> None:
+    first, second = told.read_text().splitlines()
+    assert first == "python -m s3logx_assets.dead_runs"
+    assert second.startswith("dagster api grpc --host 127.0.0.1 --port ")
+    assert second.endswith(" --module-name s3logx_assets.definitions --location-name s3logx_assets")
+
+
 def test_services_listen_nowhere_for_everybody(tmp_path: Path) -> None:
     for address in ("0.0.0.0", "*", "::"):  # noqa: S104 that is what is refused
         with mock.patch.dict(os.environ, {"S3LOGX_LISTEN": address}):
@@ -144,12 +210,38 @@ def test_compose_runs_nothing_as_root_and_nothing_writable() -> None:
     for name, service in load("docker/compose.yaml")["services"].items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
+        assert service["image"].startswith(("postgres:", "caddy:")) or service["ulimits"] == {"core": 0}, name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert not service.get("privileged"), name
         # PostgreSQL's own entrypoint gives its rights up once it has the folder.
         assert name == "postgres" or service["user"] == "10001:10001"
         image = service["image"].partition(":-")[2].rstrip("}") or service["image"]
         assert re.fullmatch(r"[a-z0-9/.]+:[0-9]+\.[0-9]+[a-z0-9.-]*", image), image
+
+
+def test_caddy_can_be_executed() -> None:
+    """Its file has the capability to listen on low ports: without that in the bounding set the kernel does not execute it,
+    and the UI could not be reached."""
+    for name, service in load("docker/compose.yaml")["services"].items():
+        runs_caddy = service["image"].startswith("caddy:") and name != "namespace"
+        assert name == "postgres" or service.get("cap_add") == (["NET_BIND_SERVICE"] if runs_caddy else None), name
+
+
+def test_compose_keeps_the_shared_namespace_when_a_part_starts_again() -> None:
+    """It was the code location's: when that had started again, daemon, webserver and door were in one that nobody else was in."""
+    services = load("docker/compose.yaml")["services"]
+    joined = {name for name, service in services.items() if "network_mode" in service}
+    assert joined == {"code-location", "daemon", "webserver", "door"}
+    assert {services[name]["network_mode"] for name in joined} == {"service:namespace"}
+    assert services["namespace"]["entrypoint"] == ["sleep", "infinity"]
+    # Who joins a namespace has no ports and no name of its own.
+    assert not any("ports" in services[name] for name in joined)
+    assert re.findall(r"reverse_proxy (\S+):3001", (DEPLOY / "docker" / "Caddyfile").read_text()) == ["namespace"]
+
+
+def test_compose_passes_what_divides_backfills() -> None:
+    environment = load("docker/compose.yaml")["services"]["daemon"]["environment"]
+    assert environment["S3LOGX_PARTITIONS_PER_RUN"] == "${S3LOGX_PARTITIONS_PER_RUN:-0}"
 
 
 def test_compose_refers_only_to_what_there_is() -> None:

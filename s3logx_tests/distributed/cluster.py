@@ -248,7 +248,7 @@ def restored(cluster: Cluster, dump: Path, bucket: str) -> Iterator[tuple[dict[s
     cluster.run_services("start", folder=folder, pg=pg, redis=redis)
     try:
         cluster.run_services("restore", str(dump), folder=folder)
-        home.mkdir()
+        home.mkdir(mode=0o700)
         shutil.copy(CELERY / "dagster.yaml", home)
         environment = {
             **{name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ},

@@ -22,7 +22,7 @@ CHECKOUT = Path(__file__).parents[2]
 def run(python: Path, arguments: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """One command with a bare environment, in a folder of its own."""
     folder.mkdir(exist_ok=True)
-    (folder / "home").mkdir(exist_ok=True)
+    (folder / "home").mkdir(mode=0o700, exist_ok=True)
     keep = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     return subprocess.run(
         [str(python), *arguments],

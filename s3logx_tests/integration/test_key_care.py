@@ -4,6 +4,7 @@ import base64
 import errno
 import io
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -384,6 +385,16 @@ def test_an_address_is_looked_up_and_an_index_turned_back(
     monkeypatch.setattr(sys, "stdin", io.StringIO("203.0.113.9x\n"))
     assert main(["key", "lookup"]) == 1
     assert "203.0.113" not in capsys.readouterr().err
+
+
+def test_no_command_of_the_key_leaves_a_core_dump(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`key rotate` opened the sealers itself, and went through all addresses without what keeps memory from disk."""
+    for name, value in platform.environment.items():
+        monkeypatch.setenv(name, value)
+    limits: list[tuple[int, tuple[int, int]]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda *given: limits.append(given))
+    assert main(["key", "status"]) == 0
+    assert limits == [(resource.RLIMIT_CORE, (0, 0))]
 
 
 def test_a_destroyed_key_is_gone_and_runs_say_what_is_left_to_do(

@@ -1,5 +1,6 @@
 """DAGSTER_HOME made ready: once, and right again where two processes had made it at the same moment."""
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -8,7 +9,9 @@ import dagster as dg
 import pytest
 from dagster._core.storage.sqlite import LAST_KNOWN_STAMPED_SQLITE_ALEMBIC_REVISION
 
+from s3logx_assets import __main__ as commands
 from s3logx_assets import dagster_home
+from s3logx_assets.core.errors import SettingsError
 
 FILES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 
@@ -44,6 +47,26 @@ def test_what_was_begun_only_is_made(tmp_path: Path) -> None:
     dagster_home.make_ready(tmp_path)
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         assert instance.all_asset_keys() == []
+
+
+@pytest.mark.parametrize("there_before", [False, True])
+def test_nobody_else_may_enter(there_before: bool, tmp_path: Path) -> None:
+    """The history was as open as the user's umask made it: any user of the machine read the exact figures of dates with one
+    requester in its `history/runs/index.db`, which the release hides."""
+    home = tmp_path / "home"
+    before = os.umask(0)
+    try:
+        if there_before:
+            home.mkdir()
+            with pytest.raises(SettingsError, match=r"others may enter .*: chmod 700 /"):
+                commands._try_home(home)
+        else:
+            assert commands._try_home(home) == "will be made"
+        dagster_home.make_ready(home)
+    finally:
+        os.umask(before)
+    assert home.stat().st_mode & 0o777 == 0o700
+    assert commands._try_home(home) == "ready"
 
 
 def test_without_a_home_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

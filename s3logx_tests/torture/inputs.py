@@ -12,7 +12,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,11 @@ import pyarrow as pa
 
 from s3logx_assets.adapters import extractor, gawk, log_contents, log_store
 from s3logx_assets.adapters.duplicates import EqualRecords
+from s3logx_assets.adapters.log_store import LocalLogReader
 from s3logx_assets.adapters.table_store import TableStore, partition
+from s3logx_assets.assets.extract import ledger_of
 from s3logx_assets.core import datasets, log_names, scopes
+from s3logx_assets.core.ledger import LogObject
 from s3logx_assets.core.log_lines import Record, parse_record, split_records
 from s3logx_tests.platform import line
 from s3logx_tests.torture.archive import FIRST, Archive
@@ -75,14 +78,18 @@ def cut_at_every_byte(campaign: Campaign) -> Toll:
     failed = _run(archive, campaign, ("dates",))
     toll = Toll(len(cuts), manual=failed, leaked=archive.leaks(), seen=f"{len(cuts)} cuts of {len(content)} bytes")
     for day, cut in zip(archive.days, cuts, strict=True):
-        records = map(parse_record, split_records(content[:cut]))
-        expected = Counter(
-            (record.object_key, record.requested_at, record.bytes_sent, record.status)
-            for record in records
-            if isinstance(record, Record)
-        )
-        toll += _difference(expected, _rows(archive.store, day))
+        toll += _difference(_rows_of(content[:cut]), _rows(archive.store, day))
     return toll
+
+
+def _rows_of(content: bytes) -> Counter[tuple[Any, ...]]:
+    """What the second parser reads."""
+    records = map(parse_record, split_records(content))
+    return Counter(
+        (record.object_key, record.requested_at, record.bytes_sent, record.status)
+        for record in records
+        if isinstance(record, Record)
+    )
 
 
 def _rows(store: TableStore, day: date) -> Counter[tuple[Any, ...]]:
@@ -98,26 +105,43 @@ def _difference(expected: Counter[Any], found: Counter[Any]) -> Toll:
 
 
 def growing(campaign: Campaign) -> Toll:
-    """Files that grow, vanish and come back while they are read, in three runs; then a run that is left alone."""
+    """Files that grow, vanish and come back while they are read, in three runs: what is stored of a date is what its ledger
+    says that was read. Then a run that is left alone."""
     expected = Archive(campaign.folder / "calm", files=6, lines=80).made()
-    toll = Toll(seen="three runs while the files grow, go and come back")
+    toll = Toll()
+    judged = 0
     for number in range(1 if campaign.short else 10):
         archive = Archive(campaign.folder / f"{number}", files=6, lines=80)
         whole = {path: path.read_bytes() for path in archive.log_files()}
-        for path, content in whole.items():
-            path.write_bytes(content[: len(content) // 3])
-        over = threading.Event()
-        restless = threading.Thread(target=_disturb, args=(whole, over, random.Random(campaign.seed + number)))
-        restless.start()
+        rng = random.Random(campaign.seed + number)
         for _ in range(3):
+            for path, content in whole.items():
+                path.write_bytes(content[: len(content) // 3])
+            over = threading.Event()
+            restless = threading.Thread(target=_disturb, args=(whole, over, rng))
+            restless.start()
             _run(archive, campaign)  # a date that changes under the reader's hands may fail
-        over.set()
-        restless.join()
+            over.set()
+            restless.join()
+            for found in _against_ledgers(archive, whole):
+                toll += found
+                judged += 1
         for path, content in whole.items():
             path.write_bytes(content)
         failed = _run(archive, campaign)
         toll += archive.toll(expected) + Toll(manual=failed)
-    return toll
+    return toll + Toll(seen=f"three runs while the files grow, go and come back, {judged} stored dates")
+
+
+def _against_ledgers(archive: Archive, whole: Mapping[Path, bytes]) -> Iterator[Toll]:
+    """Each stored date's rows, against those of as much of each file as its ledger tells."""
+    logs = archive.folder / "logs"
+    for day in archive.days:
+        if archive.store.record("extracted_logs", partition(day)) is not None:
+            ledger = ledger_of(archive.store, day)
+            read = zip(ledger["name"].to_pylist(), ledger["size"].to_pylist(), strict=True)
+            rows = (_rows_of(whole[logs / name][:size]) for name, size in read)
+            yield _difference(sum(rows, Counter()), _rows(archive.store, day))
 
 
 def _disturb(whole: dict[Path, bytes], over: threading.Event, rng: random.Random) -> None:
@@ -351,6 +375,19 @@ def _made_once() -> None:
     TableStore.write_groups = write_groups  # type: ignore[method-assign]
 
 
+def _not_as_listed() -> None:
+    """A file is read as it is by then, and nobody asks whether that is what was listed."""
+    genuine = log_contents.contents
+
+    def contents(item: LogObject, opened: Callable[[], LocalLogReader], *more: Any) -> Iterator[bytes]:
+        reader = opened()
+        size = os.fstat(reader._descriptor).st_size
+        return genuine(replace(item, size=size), lambda: reader, *more)
+
+    setattr(extractor, "contents", contents)  # noqa: B010
+    LocalLogReader.close = lambda self: os.close(self._descriptor)  # type: ignore[method-assign]
+
+
 def _unpacked_at_once() -> None:
     """A packed file is unpacked as a whole."""
     import zlib
@@ -458,7 +495,10 @@ ATTACKS = (
     Attack(
         "input: growing, gone and back while it is read",
         growing,
-        (Break("a date that is stored is not made again", _made_once),),
+        (
+            Break("a date that is stored is not made again", _made_once),
+            Break("files are read as they are by then", _not_as_listed),
+        ),
     ),
     Attack("input: packed to burst", packed_to_burst, (Break("files are unpacked as a whole", _unpacked_at_once),)),
     Attack(

@@ -105,8 +105,8 @@ def _difference(expected: Counter[Any], found: Counter[Any]) -> Toll:
 
 
 def growing(campaign: Campaign) -> Toll:
-    """Files that grow, vanish and come back while they are read, in three runs: what is stored of a date is what its ledger
-    says that was read. Then a run that is left alone."""
+    """Files that grow, vanish and come back while they are read, in three runs: what is stored of a date is what its
+    ledger says that was read. Then a run that is left alone."""
     expected = Archive(campaign.folder / "calm", files=6, lines=80).made()
     toll = Toll()
     judged = 0
@@ -312,7 +312,7 @@ def keys_that_mean_something(campaign: Campaign) -> Toll:
         requests = (
             archive.store.read("totals", "scope=archive")["total_request_count"].to_pylist() if not failed else [0]
         )
-        known = {archive.folder / name for name in ("logs", "home", _PLACE)}
+        known = {archive.folder / name for name in ("logs", "home", "tmp", _PLACE)}
         strange = [
             path
             for path in folder.rglob("*")

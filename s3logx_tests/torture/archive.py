@@ -15,12 +15,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from s3logx_assets import dagster_home
 from s3logx_assets.adapters.closed_periods import PERIOD, RELEASED_USAGE
+from s3logx_assets.adapters.key_store import KEY_FILE
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.resources import build_release_store
 from s3logx_tests.platform import DAILY, Configured, line
+from s3logx_tests.s3_server import S3Server
 from s3logx_tests.torture.attack import Both, Toll, intact
 from s3logx_tests.torture.canaries import Canaries
 from s3logx_tests.torture.child import STEPS, Child, Job
@@ -67,6 +70,7 @@ class Archive(Configured):
     def __init__(self, folder: Path, days: int = 3, files: int = 3, lines: int = 40, **settings: str) -> None:
         folder.mkdir(parents=True)
         shutil.copytree(_ready_home(), folder / "home")
+        (folder / "tmp").mkdir()
         self.folder = folder
         first = date.fromisoformat(settings.get("S3LOGX_FIRST_DATE", FIRST.isoformat()))
         self.days = [first + timedelta(days=number) for number in range(days)]
@@ -75,6 +79,7 @@ class Archive(Configured):
             "S3LOGX_LOGS": str(folder / "logs"),
             "S3LOGX_FIRST_DATE": first.isoformat(),
             "S3LOGX_WORKERS": "1",
+            "TMPDIR": str(folder / "tmp"),
             # An attack has few dates; all of them are to be told.
             "S3LOGX_RELEASE_PERIOD": "day",
             # With a key of its own choice two archives can be compared, and the key be looked for.
@@ -182,8 +187,19 @@ class Archive(Configured):
         return Toll(1, lost, doubled, self.leaks(), left)
 
     def leaks(self) -> int:
-        """Places where a canary was found: every file below the archive's folder but the logs and the key's."""
-        return len(self.canaries.found_in(self.folder, exempt=(self.folder / "logs",)))
+        """Places where a canary was found: every file below the archive's folder but the logs and the key's, and every object of
+        its store where that is in a bucket. The bucket's own key is a secret, too."""
+        if secret := self.environment.get("AWS_SECRET_ACCESS_KEY"):
+            self.canaries.add_secret(secret.encode())
+        exempt = (self.folder / "logs", self.folder / "home" / KEY_FILE)
+        return len(self.canaries.found_in(self.folder, exempt)) + len(self.canaries.found_among(self._objects()))
+
+    def _objects(self) -> dict[str, bytes]:
+        store = urlsplit(self.environment.get("S3LOGX_STORE", ""))
+        if store.scheme != "s3":
+            return {}
+        names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        return S3Server(*(self.environment[name] for name in names)).objects(store.netloc, f"{store.path.strip('/')}/")
 
     def left_behind(self) -> list[Path]:
         """Files that only a writer at work may have."""

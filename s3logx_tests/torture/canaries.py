@@ -10,7 +10,7 @@ import ipaddress
 import random
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -71,9 +71,8 @@ class Canaries:
                 place = content.find(start, place + 1)
         return False
 
-    def in_file(self, path: Path) -> bool:
-        """The same of a file: its bytes as they are, unpacked where it is gzip or Parquet."""
-        content = path.read_bytes()
+    def in_content(self, content: bytes) -> bool:
+        """The same of all of a file or object: its bytes as they are, unpacked where it is gzip or Parquet."""
         if self.in_bytes(content):
             return True
         if content[:2] == b"\x1f\x8b":
@@ -81,31 +80,35 @@ class Canaries:
                 return self.in_bytes(gzip.decompress(content))
             except (OSError, EOFError, zlib.error):
                 return False
-        return content[:4] == b"PAR1" and self._in_columns(path)
+        return content[:4] == b"PAR1" and self._in_columns(content)
 
     def found_in(self, folder: Path, exempt: Sequence[Path] = ()) -> list[Path]:
-        """The files below `folder` that hold one; not below `exempt`, and not the key's own file. A file that goes
-        meanwhile holds nothing."""
+        """The files below `folder` that hold one; not what is one of `exempt`, or below it. A file that goes meanwhile
+        holds nothing."""
         found = []
         for path in sorted(folder.rglob("*")):
-            if any(path.is_relative_to(one) for one in exempt) or path.name.endswith(".key"):
+            if any(path.is_relative_to(one) for one in exempt):
                 continue
             if self._in_name(path.name):
                 found.append(path)
             elif path.is_file() and not path.is_symlink():
                 try:
-                    if self.in_file(path):
+                    if self.in_content(path.read_bytes()):
                         found.append(path)
                 except FileNotFoundError:
                     continue
         return found
 
+    def found_among(self, objects: Mapping[str, bytes]) -> list[str]:
+        """The objects of a bucket, by key, that hold one."""
+        return [key for key, content in objects.items() if self._in_name(key) or self.in_content(content)]
+
     def _in_name(self, name: str) -> bool:
         return self.in_bytes(name.encode("utf-8", "surrogateescape"))
 
-    def _in_columns(self, path: Path) -> bool:
+    def _in_columns(self, content: bytes) -> bool:
         try:
-            table = pq.ParquetFile(path).read()
+            table = pq.ParquetFile(pa.BufferReader(content)).read()
         except (pa.ArrowException, OSError):
             return False
         for column in table.columns:

@@ -8,18 +8,26 @@ import gzip
 import os
 import random
 import socket
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
 
 from s3logx_assets.adapters import extractor, gawk, log_contents, log_store
 from s3logx_assets.adapters.duplicates import EqualRecords
+from s3logx_assets.adapters.log_store import LocalLogReader
 from s3logx_assets.adapters.table_store import TableStore, partition
-from s3logx_assets.core import scopes
+from s3logx_assets.assets.extract import ledger_of
+from s3logx_assets.core import datasets, log_names, scopes
+from s3logx_assets.core.ledger import LogObject
 from s3logx_assets.core.log_lines import Record, parse_record, split_records
 from s3logx_tests.platform import line
 from s3logx_tests.torture.archive import FIRST, Archive
@@ -70,14 +78,18 @@ def cut_at_every_byte(campaign: Campaign) -> Toll:
     failed = _run(archive, campaign, ("dates",))
     toll = Toll(len(cuts), manual=failed, leaked=archive.leaks(), seen=f"{len(cuts)} cuts of {len(content)} bytes")
     for day, cut in zip(archive.days, cuts, strict=True):
-        records = map(parse_record, split_records(content[:cut]))
-        expected = Counter(
-            (record.object_key, record.requested_at, record.bytes_sent, record.status)
-            for record in records
-            if isinstance(record, Record)
-        )
-        toll += _difference(expected, _rows(archive.store, day))
+        toll += _difference(_rows_of(content[:cut]), _rows(archive.store, day))
     return toll
+
+
+def _rows_of(content: bytes) -> Counter[tuple[Any, ...]]:
+    """What the second parser reads."""
+    records = map(parse_record, split_records(content))
+    return Counter(
+        (record.object_key, record.requested_at, record.bytes_sent, record.status)
+        for record in records
+        if isinstance(record, Record)
+    )
 
 
 def _rows(store: TableStore, day: date) -> Counter[tuple[Any, ...]]:
@@ -93,26 +105,43 @@ def _difference(expected: Counter[Any], found: Counter[Any]) -> Toll:
 
 
 def growing(campaign: Campaign) -> Toll:
-    """Files that grow, vanish and come back while they are read, in three runs; then a run that is left alone."""
+    """Files that grow, vanish and come back while they are read, in three runs: what is stored of a date is what its
+    ledger says that was read. Then a run that is left alone."""
     expected = Archive(campaign.folder / "calm", files=6, lines=80).made()
-    toll = Toll(seen="three runs while the files grow, go and come back")
+    toll = Toll()
+    judged = 0
     for number in range(1 if campaign.short else 10):
         archive = Archive(campaign.folder / f"{number}", files=6, lines=80)
         whole = {path: path.read_bytes() for path in archive.log_files()}
-        for path, content in whole.items():
-            path.write_bytes(content[: len(content) // 3])
-        over = threading.Event()
-        restless = threading.Thread(target=_disturb, args=(whole, over, random.Random(campaign.seed + number)))
-        restless.start()
+        rng = random.Random(campaign.seed + number)
         for _ in range(3):
+            for path, content in whole.items():
+                path.write_bytes(content[: len(content) // 3])
+            over = threading.Event()
+            restless = threading.Thread(target=_disturb, args=(whole, over, rng))
+            restless.start()
             _run(archive, campaign)  # a date that changes under the reader's hands may fail
-        over.set()
-        restless.join()
+            over.set()
+            restless.join()
+            for found in _against_ledgers(archive, whole):
+                toll += found
+                judged += 1
         for path, content in whole.items():
             path.write_bytes(content)
         failed = _run(archive, campaign)
         toll += archive.toll(expected) + Toll(manual=failed)
-    return toll
+    return toll + Toll(seen=f"three runs while the files grow, go and come back, {judged} stored dates")
+
+
+def _against_ledgers(archive: Archive, whole: Mapping[Path, bytes]) -> Iterator[Toll]:
+    """Each stored date's rows, against those of as much of each file as its ledger tells."""
+    logs = archive.folder / "logs"
+    for day in archive.days:
+        if archive.store.record("extracted_logs", partition(day)) is not None:
+            ledger = ledger_of(archive.store, day)
+            read = zip(ledger["name"].to_pylist(), ledger["size"].to_pylist(), strict=True)
+            rows = (_rows_of(whole[logs / name][:size]) for name, size in read)
+            yield _difference(sum(rows, Counter()), _rows(archive.store, day))
 
 
 def _disturb(whole: dict[Path, bytes], over: threading.Event, rng: random.Random) -> None:
@@ -209,8 +238,8 @@ def names_that_mean_something(campaign: Campaign) -> Toll:
     outside = campaign.folder / "outside"
     outside.mkdir()
     (outside / f"{FIRST}-00-00-00-OUTSIDE").write_text(line("ds0/outside", host=77))
-    logs, start, marker = archive.folder / "logs", f"{FIRST}-00-00-00-", campaign.folder / "obeyed"
-    for number, name in enumerate(_names(marker)):
+    logs, start = archive.folder / "logs", f"{FIRST}-00-00-00-"
+    for number, name in enumerate(_NAMES):
         target = logs if number % 2 else logs / f"{FIRST:%Y/%m/%d}"
         Path(os.fsdecode(os.fsencode(target) + b"/" + start.encode() + name)).write_text(line("ds0/odd", host=78))
     (logs / f"{start}LINK").symlink_to(outside / f"{FIRST}-00-00-00-OUTSIDE")
@@ -223,25 +252,40 @@ def names_that_mean_something(campaign: Campaign) -> Toll:
         os.chdir(logs)  # the path of a socket is short
         listening.bind(f"{start}SOCK")
         os.chdir(here)
-        failed = _run(archive, campaign)
-    return archive.toll(expected) + Toll(
-        manual=failed + marker.exists(), seen="15 names, links, a loop, a pipe, a socket"
-    )
+        failed, obeyed = _run_in_a_place(archive, campaign)
+    seen = f"{len(_NAMES)} names, links, a loop, a pipe, a socket"
+    return archive.toll(expected) + Toll(manual=failed + obeyed, seen=seen)
 
 
-def _names(marker: Path) -> Iterator[bytes]:
-    place = os.fsencode(marker.name)
-    for payload in (
-        b"$(touch %s)",
-        b"`touch %s`",
-        b";touch %s;",
-        b"|touch %s",
-        b"&touch %s&",
-        b"\ntouch %s\n",
-        b"' %s '",
-    ):
-        yield payload % place
-    yield from (b'"', b"-f", b"--help", b"\xff\xfe", b"*", b"?", b"\\", b"x y")
+@dataclass(frozen=True)
+class Within:
+    """Works in a folder of its own: what a shell makes at a relative path is made there."""
+
+    folder: Path
+
+    def __call__(self) -> None:
+        self.folder.mkdir()
+        os.chdir(self.folder)
+
+
+def _run_in_a_place(archive: Archive, campaign: Campaign) -> tuple[int, int]:
+    """Whether a run failed, and the number of files where it worked, where nothing belongs, and of those that an order
+    left anywhere else."""
+    place = archive.folder / _PLACE
+    failed = archive.start(campaign.sabotage, Within(place)).end() != 0
+    left = {*place.iterdir(), *(path for path in campaign.folder.rglob("*") if path.name == _OBEYED)}
+    return int(failed), len(left) + Path(_OBEYED).exists()
+
+
+_PLACE, _OBEYED = "place", "obeyed"
+# Without a blank, which a key cannot hold; and so that they are orders to one who decodes first.
+_PLAIN_ORDERS = ("$(>obeyed)", "`>obeyed`", ";>obeyed;", "&>obeyed&", "|tee${IFS}obeyed;", "'$(>obeyed)'")
+_ORDERS = (*_PLAIN_ORDERS, *(quote(order, safe="") for order in _PLAIN_ORDERS), "$(touch%20obeyed)", "`touch+obeyed`")
+_NAMES = (
+    *(order.encode() for order in _ORDERS),
+    *(b"$(touch obeyed)", b"`touch obeyed`", b";touch obeyed;", b"|touch obeyed", b"&touch obeyed&"),
+    *(b"\ntouch obeyed\n", b"' obeyed '", b'"', b"-f", b"--help", b"\xff\xfe", b"*", b"?", b"\\", b"x y"),
+)
 
 
 def keys_that_mean_something(campaign: Campaign) -> Toll:
@@ -256,20 +300,19 @@ def keys_that_mean_something(campaign: Campaign) -> Toll:
     for settings in rules[: 1 if campaign.short else 3]:
         folder = campaign.folder / f"keys-{len(settings)}-{toll.tries}"
         archive = Archive(folder / "inside", 1, 0, 0, S3LOGX_LAG_DAYS="0", **settings)
-        keys = [key % {"it": "obeyed"} for key in _KEYS]
         text = "".join(
             line(key, second=number, host=host, request_id=f"{number:08X}{host:08X}")
-            for number, key in enumerate(keys)
+            for number, key in enumerate(_KEYS)
             for host in range(1, _CROWD + 1)
         )
         path = archive.folder / "logs" / f"{FIRST}-00-00-00-KEYS"
         path.parent.mkdir()
         path.write_text(text)
-        failed = _run(archive, campaign)
+        failed, obeyed = _run_in_a_place(archive, campaign)
         requests = (
             archive.store.read("totals", "scope=archive")["total_request_count"].to_pylist() if not failed else [0]
         )
-        known = {archive.folder / "logs", archive.folder / "home"}
+        known = {archive.folder / name for name in ("logs", "home", "tmp", _PLACE)}
         strange = [
             path
             for path in folder.rglob("*")
@@ -278,10 +321,10 @@ def keys_that_mean_something(campaign: Campaign) -> Toll:
             and not any(path == one or path.is_relative_to(one) for one in known)
         ]
         home = sorted(path.name for path in (archive.folder / "home").iterdir() if path.name not in _HOME)
-        wrong = len(strange) + len(home) + sum(path.name == "obeyed" for path in folder.rglob("*"))
-        expected = len(keys) * _CROWD
+        expected = len(_KEYS) * _CROWD
         lost, more = max(0, expected - requests[0]), max(0, requests[0] - expected)
-        toll += Toll(1, lost, more, archive.leaks(), failed + wrong)
+        wrong = failed + obeyed + len(strange) + len(home)
+        toll += Toll(1, lost, more, archive.leaks(), wrong)
     return toll + Toll(seen=f"{len(_KEYS)} keys, {toll.tries} dataset rules")
 
 
@@ -301,36 +344,12 @@ _HOME = (
     ".logs_queue",
 )
 _KEYS = (
-    *(
-        "../../../%(it)s",
-        "/%(it)s",
-        "..%%2F..%%2F%(it)s/x",
-        "%%2e%%2e/%%2e%%2e/%(it)s",
-        "a/../../%(it)s",
-        "./%(it)s/./x",
-    ),
-    *("$(touch%%20%(it)s)/a", "`touch+%(it)s`/b", ";touch%%20%(it)s;/c", "|touch%%20%(it)s/d", "a/$(touch%%20%(it)s)"),
-    *(
-        "a/-rf",
-        "-rf/a",
-        "~/%(it)s",
-        "con/nul",
-        "a/b%%00c",
-        "a%%0a/%(it)s%%0a",
-        "ds%%2F..%%2F..%%2F%(it)s/x",
-        "..",
-        "../",
-        "//x//y",
-    ),
-    *(
-        "<script>alert(1)</script>/x",
-        "a/<img%%20src=x>",
-        "a/'%%22>",
-        "=1+1/x",
-        "a/" + "x" * 900,
-        "archive/x",
-        "unassociated/x",
-    ),
+    *("../../../obeyed", "/obeyed", "..%2F..%2Fobeyed/x", "%2e%2e/%2e%2e/obeyed", "a/../../obeyed", "./obeyed/./x"),
+    *(f"{order}/a" for order in _ORDERS),
+    *(f"b/{order}" for order in _ORDERS),
+    *("a/-rf", "-rf/a", "~/obeyed", "con/nul", "a/b%00c", "a%0a/obeyed%0a", "ds%2F..%2F..%2Fobeyed/x"),
+    *("..", "../", "//x//y", "<script>alert(1)</script>/x", "a/<img%20src=x>", "a/'%22>", "=1+1/x"),
+    *("a/" + "x" * 900, "archive/x", "unassociated/x"),
 )
 
 
@@ -354,6 +373,19 @@ def _made_once() -> None:
             genuine(self, asset, partition, *arguments, **options)
 
     TableStore.write_groups = write_groups  # type: ignore[method-assign]
+
+
+def _not_as_listed() -> None:
+    """A file is read as it is by then, and nobody asks whether that is what was listed."""
+    genuine = log_contents.contents
+
+    def contents(item: LogObject, opened: Callable[[], LocalLogReader], *more: Any) -> Iterator[bytes]:
+        reader = opened()
+        size = os.fstat(reader._descriptor).st_size
+        return genuine(replace(item, size=size), lambda: reader, *more)
+
+    setattr(extractor, "contents", contents)  # noqa: B010
+    LocalLogReader.close = lambda self: os.close(self._descriptor)  # type: ignore[method-assign]
 
 
 def _unpacked_at_once() -> None:
@@ -425,6 +457,34 @@ def _scopes_as_they_are() -> None:
     scopes._escaped = lambda character: character
 
 
+def _to_a_shell(text: str) -> None:
+    """Has a shell say it."""
+    subprocess.run(["sh", "-c", f"echo {text}"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+
+def _names_to_a_shell() -> None:
+    """The name of each file goes through a shell."""
+    genuine = log_names.log_date
+
+    def log_date(name: str) -> date | None:
+        _to_a_shell(name)
+        return genuine(name)
+
+    setattr(log_store, "log_date", log_date)  # noqa: B010
+
+
+def _keys_to_a_shell() -> None:
+    """Each key goes through a shell before it has a dataset."""
+    genuine = datasets._assigned_by_pattern
+
+    def assigned(keys: pa.Array, *arguments: Any) -> datasets.Assignment:
+        for key in keys.to_pylist():
+            _to_a_shell(key)
+        return genuine(keys, *arguments)
+
+    setattr(datasets, "_assigned_by_pattern", assigned)  # noqa: B010
+
+
 ATTACKS = (
     Attack("input: everything twice", twice, (Break("copies are not looked for", _no_equal_files),)),
     Attack(
@@ -435,7 +495,10 @@ ATTACKS = (
     Attack(
         "input: growing, gone and back while it is read",
         growing,
-        (Break("a date that is stored is not made again", _made_once),),
+        (
+            Break("a date that is stored is not made again", _made_once),
+            Break("files are read as they are by then", _not_as_listed),
+        ),
     ),
     Attack("input: packed to burst", packed_to_burst, (Break("files are unpacked as a whole", _unpacked_at_once),)),
     Attack(
@@ -445,11 +508,16 @@ ATTACKS = (
         "input: 100,000 files of a date", very_many_files, (Break("some files are forgotten", some_files_forgotten),)
     ),
     Attack(
-        "input: names for a shell, links", names_that_mean_something, (Break("links are followed", _links_followed),)
+        "input: names for a shell, links",
+        names_that_mean_something,
+        (Break("links are followed", _links_followed), Break("names go through a shell", _names_to_a_shell)),
     ),
     Attack(
         "input: keys for a shell, paths",
         keys_that_mean_something,
-        (Break("dataset names are not escaped", _scopes_as_they_are),),
+        (
+            Break("dataset names are not escaped", _scopes_as_they_are),
+            Break("keys go through a shell", _keys_to_a_shell),
+        ),
     ),
 )

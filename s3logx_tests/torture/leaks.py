@@ -196,7 +196,7 @@ def _told_in_full() -> None:
         vars(sys.modules[module])["reason"] = str
 
 
-def _not_sealed() -> None:
+def not_sealed() -> None:
     """Addresses are stored as they are."""
     from s3logx_assets.core.sealing import Sealer
 
@@ -218,14 +218,14 @@ def _dumping() -> None:
 
 ATTACKS = (
     Attack("leaks: errors that quote", errors_that_quote, (Break("what any error says is told", _told_in_full),)),
-    Attack("leaks: commands, good and failing", commands, (Break("addresses are stored as they are", _not_sealed),)),
+    Attack("leaks: commands, good and failing", commands, (Break("addresses are stored as they are", not_sealed),)),
     Attack(
         "leaks: modes, core dumps, command lines",
         while_running,
         (
             Break("folders are for everybody", _open_files),
             Break("core dumps are left", _dumping),
-            Break("addresses are stored as they are", _not_sealed),
+            Break("addresses are stored as they are", not_sealed),
         ),
     ),
 )

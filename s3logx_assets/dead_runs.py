@@ -9,6 +9,7 @@ own; `dead_runs_sensor` looks after them, too, on one machine. On ECS and Kubern
 """
 
 import os
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -74,12 +75,11 @@ def _is_running(process: int, moment: float) -> bool:
         pass  # it is somebody else's
     try:
         state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
     except OSError:
         return not Path("/proc/self").exists()  # a system without /proc, or it is gone by now
     # Its number may have gone to another one since: proc_pid_stat(5), field 22, in ticks since the machine began.
-    age = uptime - int(fields[18]) / os.sysconf("SC_CLK_TCK")
-    return state != "Z" and datetime.now(UTC).timestamp() - age < moment + _CLOCKS_DIFFER
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[18]) / os.sysconf("SC_CLK_TCK")
+    return state != "Z" and time.time() - age < moment + _CLOCKS_DIFFER
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ such a run ends the step: its table is whole, and what asks for it again finds t
 own; `dead_runs_sensor` looks after them, too, on one machine. On ECS and Kubernetes the launcher watches runs itself.
 """
 
+import errno
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -68,18 +69,20 @@ def _is_dead(instance: dg.DagsterInstance, record: RunRecord) -> bool:
 def _is_running(process: int, moment: float) -> bool:
     """Whether the process that had this number at a `moment`, in seconds since 1970, is alive."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it is somebody else's
-    try:
         state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return not Path("/proc/self").exists()  # a system without /proc, or it is gone by now
+    except OSError:  # it is gone, or somebody else's and hidden, or the system has no /proc
+        return _exists(process)
     # Its number may have gone to another one since: proc_pid_stat(5), field 22, in ticks since the machine began.
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[18]) / os.sysconf("SC_CLK_TCK")
     return state != "Z" and time.time() - age < moment + _CLOCKS_DIFFER
+
+
+def _exists(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
 
 
 if __name__ == "__main__":

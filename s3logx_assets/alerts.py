@@ -1,11 +1,15 @@
 """Telling somebody that a run failed: by a webhook, by e-mail, or both, as the settings say.
 
 A message goes to where others read it, so it has the job, the run, the failed steps, and of the reasons only those that are
-in the project's own words. How failures come to such words is `retries`' business.
+in the project's own words. How failures come to such words is `retries`' business. No alert is lost: each way has come as far
+as a failed run that it delivered, and goes on from there. What could not be delivered is delivered later, and if the daemon
+dies meanwhile, perhaps twice; Dagster's own sensor of failed runs tries each once and forgets it.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from functools import partial
+from time import monotonic
 
 import dagster as dg
 from dagster._core.storage.tags import WILL_RETRY_TAG
@@ -16,46 +20,83 @@ from s3logx_assets.settings import Settings
 
 NAME = "run_failure_alert"
 _LONGEST = 1000
+# After so many failed runs, or so many seconds, a way goes on at the next tick.
+_A_TICK, _SECONDS_A_TICK = 20, 10.0
 
 
 def build_alerts(settings: Settings) -> list[dg.SensorDefinition]:
     """The sensor that tells of failed runs, where somebody is to be told."""
-    if settings.alert_webhook is None and not settings.alert_email:
+    ways = _ways(settings)
+    if not ways:
         return []
 
-    @dg.run_failure_sensor(
+    @dg.sensor(
         name=NAME,
+        minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Tells of a failed run, by webhook or e-mail, unless Dagster starts it again by itself.",
+        description="Tells of a failed run, by webhook or e-mail, unless Dagster starts it again by itself. Asks for nothing.",
     )
-    def run_failure_alert(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
-        if context.dagster_run.tags.get(WILL_RETRY_TAG) == "true":
-            return dg.SkipReason("Dagster starts the run again")
-        message = message_of(context)
-        ways: list[Callable[[], None]] = []
-        if settings.alert_webhook is not None:
-            ways.append(partial(post, settings.alert_webhook, message))
-        if settings.alert_smtp is not None:
-            ways.append(partial(send, settings.alert_smtp, settings.alert_email, message))
-        troubles = []
-        for tell in ways:
+    def run_failure_alert(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        before: dict[str, int] = json.loads(context.cursor or "{}")
+        # A way that is new begins with what fails from now on.
+        reached = {way: before[way] if way in before else _newest(context.instance) for way in ways}
+        told, troubles = 0, []
+        for way, tell in ways.items():
+            until = monotonic() + _SECONDS_A_TICK
             try:
-                tell()
+                for position, run in _failed_runs(context, reached[way]):
+                    if run is not None:
+                        tell(message_of(context.instance, run))
+                        told += 1
+                    reached[way] = position
+                    if monotonic() > until:
+                        break
             except (ServiceError, ServiceUnavailable) as error:  # the other way may still work
                 troubles.append(str(error))
-        if troubles:
+        if troubles and reached == before:
             raise dg.Failure("; ".join(troubles))
-        return None
+        # Not where the tick fails: Dagster would keep none of this.
+        context.update_cursor(json.dumps(reached))
+        return dg.SkipReason("; ".join([f"{told} messages were delivered", *troubles]))
 
     return [run_failure_alert]
 
 
-def message_of(context: dg.RunFailureSensorContext) -> Message:
+def _ways(settings: Settings) -> dict[str, Callable[[Message], None]]:
+    ways: dict[str, Callable[[Message], None]] = {}
+    if settings.alert_webhook is not None:
+        ways["webhook"] = partial(post, settings.alert_webhook)
+    if settings.alert_smtp is not None:
+        ways["email"] = partial(send, settings.alert_smtp, settings.alert_email)
+    return ways
+
+
+def _newest(instance: dg.DagsterInstance) -> int:
+    records = instance.fetch_run_status_changes(dg.DagsterEventType.RUN_FAILURE, limit=1).records
+    return records[0].storage_id if records else 0
+
+
+def _failed_runs(context: dg.SensorEvaluationContext, after: int) -> Iterator[tuple[int, dg.DagsterRun | None]]:
+    """The position of each failure behind `after`, and its run, where that is to be told of."""
+    wanted = dg.RunStatusChangeRecordsFilter(dg.DagsterEventType.RUN_FAILURE, after_storage_id=after)
+    for record in context.instance.fetch_run_status_changes(wanted, limit=_A_TICK, ascending=True).records:
+        run = context.instance.get_run_by_id(record.event_log_entry.run_id)
+        news = run is not None and _is_ours(context, run) and run.tags.get(WILL_RETRY_TAG) != "true"
+        yield record.storage_id, run if news else None
+
+
+def _is_ours(context: dg.SensorEvaluationContext, run: dg.DagsterRun) -> bool:
+    """Not another project's, which may share the history. Of a command's run it is not known whose it is."""
+    own, origin = context.code_location_origin, run.remote_job_origin
+    return own is None or origin is None or origin.location_name == own.location_name
+
+
+def message_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Message:
     """What is told of a failed run."""
-    run = context.dagster_run
     job = "assets" if run.job_name.startswith("__") else run.job_name
     steps, reasons = [], []
-    for event in context.get_step_failure_events():
+    for record in instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records:
+        event = record.event_log_entry.get_dagster_event()
         steps.append(event.step_key or "?")
         told = event.step_failure_data.user_failure_data  # a dg.Failure's, whose text is always our own
         if told is not None and told.description:

@@ -23,6 +23,8 @@ done
 export PATH="$bin:$PATH" DAGSTER_HOME DAGSTER_DISABLE_TELEMETRY=1
 export S3LOGX_EXECUTOR=celery S3LOGX_CELERY_CONFIG="${S3LOGX_CELERY_CONFIG:-$here/celery.yaml}"
 export S3LOGX_CODE_PORT="${S3LOGX_CODE_PORT:-4000}"
+# Over ten years in a bucket a sensor's tick may take more than Dagster's 60 seconds; one that is cut off begins anew.
+export DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS="${DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS:-300}"
 mkdir -p "$DAGSTER_HOME"
 # The instance's configuration belongs to the installation: a copy that was changed by hand stays.
 [ -e "$DAGSTER_HOME/dagster.yaml" ] || cp "$here/dagster.yaml" "$DAGSTER_HOME/dagster.yaml"

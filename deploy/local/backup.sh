@@ -12,8 +12,9 @@ mkdir "$folder"
 # As ui.sh does, so that neither begins while the other is at work.
 exec 9>"$DAGSTER_HOME/.ui.lock"
 flock -n 9 || { rmdir "$folder"; echo "the UI is at work over $DAGSTER_HOME; stop it first" >&2; exit 1; }
-tar -C "$DAGSTER_HOME" --exclude='./s3logx.key*' --exclude=./s3logx --exclude=./scratch --exclude=./cache \
-    --exclude=./.ui.lock -cf "$folder/history.tar" .
+# The key under the names that it has while it is written, too: a process that was killed leaves it there.
+tar -C "$DAGSTER_HOME" --exclude='./s3logx.key*' --exclude='./.*s3logx.key*' --exclude=./s3logx \
+    --exclude=./scratch --exclude=./cache --exclude=./.ui.lock -cf "$folder/history.tar" .
 case $store in
 s3://*) echo "the store is in a bucket; copy that with its own tools" >&2 ;;
 *) tar -C "$store" -cf "$folder/store.tar" . ;;

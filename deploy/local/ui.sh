@@ -8,4 +8,6 @@ ulimit -c 0 # UI, daemon and code location have the settings, and the key may be
 exec 9>"$DAGSTER_HOME/.ui.lock"
 flock -n 9 || { echo "the UI is already running over $DAGSTER_HOME" >&2; exit 1; }
 "$bin/python" -m s3logx_assets.dead_runs
+# Over ten years in a bucket a sensor's tick may take more than Dagster's 60 seconds; one that is cut off begins anew.
+export DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS="${DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS:-300}"
 exec "$bin/dagster" dev -w workspace.yaml --host 127.0.0.1 --port "${PORT:-3000}"

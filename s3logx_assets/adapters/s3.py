@@ -7,7 +7,7 @@ faster, lists, reads and writes. A service's own error text stays here: it can q
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -118,11 +118,8 @@ class Bucket:
         folders' keys (ending in `/`), and whether there is more. Raises SourceError, SourceUnavailable."""
         with self._explained():
             answer = self._listed(Prefix=prefix, Delimiter="/", StartAfter=after, MaxKeys=_PAGE)
-            objects = [
-                StoredObject(item["Key"], item["Size"], _tag(item["ETag"])) for item in answer.get("Contents", ())
-            ]
             folders = [item["Prefix"] for item in answer.get("CommonPrefixes", ())]
-            return objects, folders, bool(answer["IsTruncated"])
+            return _objects(answer), folders, bool(answer["IsTruncated"])
 
     def levels(self, prefix: str) -> Iterator[tuple[list[StoredObject], list[str]]]:
         """All pages of the same."""
@@ -132,28 +129,39 @@ class Bucket:
             yield objects, folders
             after = behind(objects, folders)
 
-    def scan(self, folder: str, after: str, end: str = "") -> Iterator[StoredObject]:
-        """The objects below `folder` (empty, or ending in `/`) whose keys come behind `after` and, if it is given, before
-        `end`, in the order of their keys. Raises SourceError, SourceUnavailable."""
+    def scan(self, beginning: str, after: str, end: str = "") -> Iterator[StoredObject]:
+        """The objects whose keys begin with a text and come behind `after` and, if it is given, before `end`, in the order of
+        their keys. Raises SourceError, SourceUnavailable."""
         tries_left = _RETRIES["max_retries"]
         while True:
             try:
                 with self._explained():
-                    pages = obstore.list(
-                        self._store, folder.rstrip("/") or None, offset=after or None, chunk_size=_PAGE
-                    )
-                    for page in pages:
+                    for page in self._pages(beginning, after):
                         for item in page:
-                            if end and item["path"] >= end:
+                            if end and item.key >= end:
                                 return
-                            yield StoredObject(item["path"], item["size"], _tag(item["e_tag"]))
-                            after = item["path"]
+                            yield item
+                            after = item.key
                     return
             except TransientError:
                 # obstore asks again for an object that came in part, not for a page of a listing.
                 if not tries_left:
                     raise
                 tries_left -= 1
+
+    def _pages(self, beginning: str, after: str) -> Iterator[Iterable[StoredObject]]:
+        """Nothing but what begins so is asked for: a policy may allow no more. obstore knows whole folders alone."""
+        if not beginning or beginning.endswith("/"):
+            folder = beginning.rstrip("/") or None
+            for page in obstore.list(self._store, folder, offset=after or None, chunk_size=_PAGE):
+                yield (StoredObject(item["path"], item["size"], _tag(item["e_tag"])) for item in page)
+            return
+        more = True
+        while more:
+            answer = self._listed(Prefix=beginning, StartAfter=after, MaxKeys=_PAGE)
+            objects = _objects(answer)
+            yield objects
+            more, after = bool(objects and answer["IsTruncated"]), behind(objects, ())
 
     def read(self, wanted: StoredObject) -> bytes:
         """An object as it was listed, whole. Raises FileNotFoundError, ObjectChanged, SourceError, SourceUnavailable."""
@@ -373,6 +381,11 @@ def _credentials(resource: "S3Resource") -> Callable[[], Any]:
 def behind(objects: Sequence[StoredObject], folders: Sequence[str]) -> str:
     """The key that the next page of a level begins behind: of a folder all keys are passed, or it would come again."""
     return max([*(item.key for item in objects), *(folder + "\U0010ffff" for folder in folders)], default="")
+
+
+def _objects(answer: Any) -> list[StoredObject]:
+    """The objects in an answer of ListObjectsV2."""
+    return [StoredObject(item["Key"], item["Size"], _tag(item["ETag"])) for item in answer.get("Contents", ())]
 
 
 def _code(error: Exception) -> str:

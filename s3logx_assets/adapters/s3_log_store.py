@@ -185,7 +185,7 @@ class S3LogStore:
 
     def _flat(self, base: str, first: date, last: date) -> list[_Placed]:
         """The log objects of a range of dates that lie beside those of others."""
-        between = self._bucket.scan(_folder(base), f"{base}{first}-", f"{base}{last}-{_LAST_CHARACTER}")
+        between = self._bucket.scan(base, f"{base}{first}-", f"{base}{last}-{_LAST_CHARACTER}")
         return [(None, log_date(item.key.removeprefix(base)), item) for item in between]
 
     def _dated(self, root: str, first: date, last: date) -> list[_Placed]:
@@ -193,7 +193,7 @@ class S3LogStore:
         # Behind all of the date before, since not every server takes a folder's own key for one before its content.
         start, end = (f"{root}{day.year:04}/{day.month:02}/{day.day:02}/" for day in (first - _DAY, last + _DAY))
         found: list[_Placed] = []
-        for item in self._bucket.scan(_folder(root), start + _LAST_CHARACTER, end):
+        for item in self._bucket.scan(root, start + _LAST_CHARACTER, end):
             match item.key.removeprefix(root).split("/"):
                 case [year, month, day, name] if (folder_day := _date_of(year, month, day)) is not None:
                     found.append((folder_day, log_date(name), item))
@@ -240,11 +240,6 @@ def _ranges(days: Sequence[date]) -> Iterator[tuple[date, date]]:
         first, last = first or day, day
     if first is not None and last is not None:
         yield first, last
-
-
-def _folder(beginning: str) -> str:
-    """The folder that keys with this beginning are in."""
-    return beginning[: beginning.rfind("/") + 1]
 
 
 def _date_of(year: str, month: str, day: str) -> date | None:

@@ -1,13 +1,14 @@
 """Alerts: who is told of which failed run, and in what words."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 import pytest
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
+from s3logx_assets.adapters.messages import Message
 from s3logx_assets.alerts import NAME, build_alerts
+from s3logx_assets.core.errors import ServiceUnavailable
 from s3logx_assets.definitions import build_defs
 from s3logx_tests.http_service import Answer, Service, running_service
 from s3logx_tests.platform import Platform, line
@@ -32,15 +33,21 @@ def careless() -> None:
     quoting()
 
 
-def tell(platform: Platform, result: dg.ExecuteInProcessResult, run: dg.DagsterRun | None = None) -> object:
-    """What the sensor does about a failed run."""
-    (sensor,) = build_alerts(platform.settings)
-    assert isinstance(sensor, dg.RunStatusSensorDefinition)
-    event = next(event for event in result.all_events if event.is_run_failure)
-    context = dg.build_run_status_sensor_context(
-        NAME, event, platform.instance, run or result.dagster_run
-    ).for_run_failure()
-    return sensor(context)
+@pytest.fixture
+def alerted(platform: Platform, service: Service) -> Platform:
+    """A platform whose alert has looked before, so that it tells of what fails from now on."""
+    platform.environment["S3LOGX_ALERT_WEBHOOK"] = service.url
+    assert platform.tick(NAME) == "0 messages were delivered"
+    return platform
+
+
+def fail(platform: Platform, **tags: str) -> dg.ExecuteInProcessResult:
+    return careless.execute_in_process(instance=platform.instance, raise_on_error=False, tags=tags)
+
+
+def told(service: Service) -> list[str]:
+    """The runs that were told of, by what was sent to the webhook."""
+    return [asked.content["run_id"] for asked in service.asked]
 
 
 def test_nobody_is_told_unless_somebody_is_named(platform: Platform) -> None:
@@ -53,44 +60,91 @@ def test_the_alert_is_a_sensor_that_runs_by_itself(platform: Platform) -> None:
     assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
 
 
-def test_a_failed_date_is_told_in_our_own_words(platform: Platform, service: Service) -> None:
-    platform.environment["S3LOGX_ALERT_WEBHOOK"] = service.url
-    platform.log("2025-03-01-00-00-00-AA", line("ds1/x"))
-    platform.log("2025-03-02-00-00-00-BB").write_bytes(b"\x1f\x8b broken")
-    result = platform.daily("2025-03-01", "2025-03-02")
+def test_a_failed_date_is_told_in_our_own_words(alerted: Platform, service: Service) -> None:
+    alerted.log("2025-03-01-00-00-00-AA", line("ds1/x"))
+    alerted.log("2025-03-02-00-00-00-BB").write_bytes(b"\x1f\x8b broken")
+    result = alerted.daily("2025-03-01", "2025-03-02")
     assert not result.success
-    assert tell(platform, result) is None
+    assert alerted.tick(NAME) == "1 messages were delivered"
     (asked,) = service.asked
     assert asked.content["job"] == "assets"
     assert asked.content["run_id"] == result.run_id
     assert asked.content["failed_steps"] == ["daily"]
     (reason,) = asked.content["reasons"]
     assert reason.startswith("1 of 2 dates failed: 2025-03-02: ")
+    assert alerted.tick(NAME) == "0 messages were delivered"
 
 
-def test_what_is_not_our_own_word_is_not_told(platform: Platform, service: Service) -> None:
-    platform.environment["S3LOGX_ALERT_WEBHOOK"] = service.url
-    result = careless.execute_in_process(instance=platform.instance, raise_on_error=False)
-    tell(platform, result)
+def test_what_is_not_our_own_word_is_not_told(alerted: Platform, service: Service) -> None:
+    fail(alerted)
+    alerted.tick(NAME)
     (asked,) = service.asked
     assert SECRET not in asked.body.decode()
     assert asked.content["failed_steps"] == ["quoting"]
     assert asked.content["reasons"] == []
 
 
-def test_a_run_that_is_started_again_is_no_news(platform: Platform, service: Service) -> None:
-    platform.environment["S3LOGX_ALERT_WEBHOOK"] = service.url
-    result = careless.execute_in_process(instance=platform.instance, raise_on_error=False)
-    told = tell(platform, result, result.dagster_run.with_tags({WILL_RETRY_TAG: "true"}))
-    assert isinstance(told, dg.SkipReason)
+def test_a_run_that_is_started_again_is_no_news(alerted: Platform, service: Service) -> None:
+    fail(alerted, **{WILL_RETRY_TAG: "true"})
+    assert alerted.tick(NAME) == "0 messages were delivered"
     assert service.asked == []
 
 
-def test_a_message_that_does_not_get_through_is_a_failed_tick(
-    platform: Platform, service: Service, tmp_path: Path
-) -> None:
+def test_what_failed_before_somebody_was_named_is_no_news(platform: Platform, service: Service) -> None:
+    fail(platform)
     platform.environment["S3LOGX_ALERT_WEBHOOK"] = service.url
-    service.answers(Answer(500))
-    result = careless.execute_in_process(instance=platform.instance, raise_on_error=False)
+    assert platform.tick(NAME) == platform.tick(NAME) == "0 messages were delivered"
+    assert service.asked == []
+
+
+def test_a_message_that_does_not_get_through_is_a_failed_tick_and_gets_through_later(
+    alerted: Platform, service: Service
+) -> None:
+    """A webhook was away for the half minute in which a run failed: Dagster's sensor had moved on, and nobody was ever told."""
+    runs = [fail(alerted).run_id for _ in range(3)]
+    service.answers(Answer(200), Answer(500))
+    said = alerted.tick(NAME)
+    assert said == "1 messages were delivered; the webhook of S3LOGX_ALERT_WEBHOOK refuses the message (HTTP 500)"
     with pytest.raises(dg.Failure, match=r"S3LOGX_ALERT_WEBHOOK refuses the message \(HTTP 500\)"):
-        tell(platform, result)
+        alerted.tick(NAME)
+    service.answers(Answer(200))
+    assert alerted.tick(NAME) == "2 messages were delivered"
+    assert told(service) == runs[1:]
+
+
+def test_a_way_that_is_closed_holds_the_other_up_neither_once_nor_repeatedly(
+    alerted: Platform, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alerted.environment |= {
+        "S3LOGX_ALERT_EMAIL": "archive@example.org",
+        "S3LOGX_ALERT_SMTP": "smtps://archive%40example.org:password@mail.example:465",
+    }
+    delivered: list[str] = []
+    closed = True
+
+    def send(server: str, recipients: Sequence[str], message: Message) -> None:
+        if closed:
+            raise ServiceUnavailable("the mail server cannot be reached")
+        delivered.append(message.run_id)
+
+    monkeypatch.setattr("s3logx_assets.alerts.send", send)
+    alerted.tick(NAME)
+    runs = [fail(alerted).run_id for _ in range(2)]
+    assert alerted.tick(NAME) == "2 messages were delivered; the mail server cannot be reached"
+    with pytest.raises(dg.Failure, match="the mail server cannot be reached"):
+        alerted.tick(NAME)
+    closed = False
+    assert alerted.tick(NAME) == "2 messages were delivered"
+    assert told(service) == delivered == runs
+
+
+def test_many_failed_runs_are_told_a_few_a_tick(
+    alerted: Platform, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s3logx_assets.alerts._A_TICK", 2)
+    runs = [fail(alerted).run_id for _ in range(3)]
+    assert alerted.tick(NAME) == "2 messages were delivered"
+    monkeypatch.setattr("s3logx_assets.alerts._SECONDS_A_TICK", -1.0)
+    runs += [fail(alerted).run_id]
+    assert alerted.tick(NAME) == alerted.tick(NAME) == "1 messages were delivered"
+    assert told(service) == runs

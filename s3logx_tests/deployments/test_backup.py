@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +85,21 @@ def test_what_was_backed_up_is_there_again_elsewhere(platform: Platform, tmp_pat
         again.log(f"{DAYS[1]}-01-00-00-BB", line("ds1/z", DAYS[1], 60))
         assert again.daily(DAYS[1], DAYS[1]).success
         assert again.update_scopes().success
+
+
+def test_a_copy_of_the_key_that_a_killed_process_left_is_not_in_it(platform: Platform, tmp_path: Path) -> None:
+    """`history.tar` left out `s3logx.key` and had `.s3logx.key.0123abcd` with the same 32 bytes."""
+    home = platform.settings.home
+    key = (home / "s3logx.key").read_bytes()
+    for name in (".s3logx.key.0123abcd", ".writing-s3logx.key.0123abcd", "s3logx.key.next"):
+        (home / name).write_bytes(key)
+    backup = tmp_path / "backup"
+    assert run("backup.sh", backup, platform.environment).returncode == 0
+    with tarfile.open(backup / "history.tar") as history:
+        names = history.getnames()
+    assert not [name for name in names if "key" in Path(name).name]
+    assert "./history" in names
+    assert not any(key in path.read_bytes() for path in backup.iterdir())
 
 
 def test_nothing_is_written_over(platform: Platform, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import yaml
 from dagster._config import process_config
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.workspace.config_schema import WORKSPACE_CONFIG_SCHEMA
+from dagster._grpc.utils import default_sensor_grpc_timeout
 from dagster_celery.cli import get_validated_config
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -173,6 +174,23 @@ def _dead_runs_then_code_location(told: Path) -> None:
     assert first == "python -m s3logx_assets.dead_runs"
     assert second.startswith("dagster api grpc --host 127.0.0.1 --port ")
     assert second.endswith(" --module-name s3logx_assets.definitions --location-name s3logx_assets")
+
+
+def test_a_sensor_may_take_five_minutes(tmp_path: Path) -> None:
+    """The daemon gave a tick up after 60 seconds; over a bucket of ten years the next one began anew, and so on."""
+    (tmp_path / "dagster").write_text('#!/bin/sh\necho "$DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS"\n')
+    (tmp_path / "dagster").chmod(0o755)
+    (tmp_path / "python").symlink_to("/bin/true")
+    environment = {"PATH": os.environ["PATH"], "DAGSTER_HOME": str(tmp_path), "S3LOGX_BIN": str(tmp_path)}
+    for script, argument in (("local/ui.sh", str(tmp_path)), ("celery/start.sh", "dagster")):
+        for given, taken in (({}, "300"), ({"DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "90"}, "90")):
+            words = [str(DEPLOY / script), argument]
+            answer = subprocess.run(words, env=environment | given, capture_output=True, text=True, check=True)
+            assert answer.stdout == f"{taken}\n"
+    # Its containers are of one image.
+    assert "    DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS=300 \\\n" in (DEPLOY / "docker" / "Dockerfile").read_text()
+    with mock.patch.dict(os.environ, {"DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "300"}):
+        assert default_sensor_grpc_timeout() == 300
 
 
 def test_services_listen_nowhere_for_everybody(tmp_path: Path) -> None:

@@ -68,6 +68,10 @@ def resolved(value: Any) -> Any:
             return PARAMETERS.get(value["Ref"], f"<{value['Ref']}>")
         if set(value) == {"GetAtt"}:
             return f"<{value['GetAtt']}>"
+        if set(value) == {"If"}:
+            condition, then, otherwise = value["If"]
+            assert condition == "HasLogsPrefix"
+            return resolved(then if PARAMETERS["LogsPrefix"] else otherwise)
         if set(value) == {"Sub"}:
             text = value["Sub"]
             if isinstance(text, list):
@@ -75,12 +79,16 @@ def resolved(value: Any) -> Any:
             for name, each in PARAMETERS.items():
                 text = text.replace(f"${{{name}}}", str(each))
             return text
-        return {name: resolved(inner) for name, inner in value.items()}
+        return {name: resolved(inner) for name, inner in value.items() if resolved(inner) != "<AWS::NoValue>"}
     return [resolved(inner) for inner in value] if isinstance(value, list) else value
 
 
 @pytest.fixture(scope="module")
 def stack() -> dict[str, Any]:
+    return stack_of_parameters()
+
+
+def stack_of_parameters() -> dict[str, Any]:
     template = yaml.load((ECS / "template.yaml").read_text(), _Loader)  # noqa: S506 a SafeLoader with names
     return {
         name: {**found, "Properties": resolved(found["Properties"])} for name, found in template["Resources"].items()
@@ -100,7 +108,7 @@ class Asked:
 
     action: str
     resource: str
-    prefix: str = ""
+    prefix: str | None = ""
 
 
 def allows(policy: dict[str, Any], asked: Asked) -> bool:
@@ -116,7 +124,9 @@ def allows(policy: dict[str, Any], asked: Asked) -> bool:
         if not any(fnmatch.fnmatchcase(asked.resource, each) for each in many(statement["Resource"])):
             continue
         prefixes = statement.get("Condition", {}).get("StringLike", {}).get("s3:prefix")
-        if prefixes is None or any(fnmatch.fnmatchcase(asked.prefix, each) for each in many(prefixes)):
+        if prefixes is None:
+            return True
+        if asked.prefix is not None and any(fnmatch.fnmatchcase(asked.prefix, each) for each in many(prefixes)):
             return True
     return False
 
@@ -163,6 +173,26 @@ def test_a_run_reads_logs_and_writes_the_store_and_does_nothing_else(stack: dict
         for each in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])
     }
     assert all(action.startswith("s3:") and "*" not in action for action in actions)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "listed", "not_listed"),
+    [
+        ("access/", ["access/", "access/2025-"], ["", "access-x/", None]),
+        ("access-", ["access-", "access-2025-", "access-2025/03/01/"], ["", "access", None]),
+        ("", ["", "2025-", "2025/03/01/", None], []),
+    ],
+)
+def test_the_logs_may_be_listed_by_every_prefix_there_can_be(
+    prefix: str, listed: list[str | None], not_listed: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`access-`, which the template names as an example, was listed by a request for all of the bucket, which its policy denied,
+    as it did without a prefix: a condition on what a request does not have is not met."""
+    monkeypatch.setitem(PARAMETERS, "LogsPrefix", prefix)
+    policy = stack_of_parameters()["DataPolicy"]["Properties"]["PolicyDocument"]
+    assert [each for each in listed if not allows(policy, Asked("s3:ListBucket", LOGS, each))] == []
+    assert [each for each in not_listed if allows(policy, Asked("s3:ListBucket", LOGS, each))] == []
+    assert allows(policy, Asked("s3:GetObject", f"{LOGS}/{prefix}2025-03-01-00-00-00-AA"))
 
 
 def test_the_platform_starts_runs_of_its_own_definition_and_passes_no_other_role(stack: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
 
 import dagster as dg
 import pytest
@@ -83,6 +84,24 @@ def test_a_bucket_is_listed_as_a_folder_with_the_same_files(aws: S3Server, tmp_p
         assert set(local.days()) <= set(store.days())
         some = days[3::7]
         assert [(day, found[day]) for day in some] == list(store.listings(some))
+
+
+@pytest.mark.parametrize("prefix", ["logs/", "logs/access-", "access-"])
+def test_no_listing_asks_for_more_than_the_prefix(aws: S3Server, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A date below `access-` was looked for in the whole bucket, behind some key: a policy that let nothing but the prefix be
+    listed, as that of deploy/ecs, denied it."""
+    monkeypatch.setattr(s3_adapter, "_PAGE", 3)
+    files = {file_name(DAY, number): b"" for number in range(8)}
+    files |= {f"{DAY:%Y/%m/%d}/{file_name(DAY, number)}": b"" for number in range(8, 16)}
+    with faulty(aws) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.server.endpoint)
+        store = store_of(bucket_of(aws, files, prefix))
+        assert store.days() == [DAY]
+        ((_, listing),) = store.listings([DAY])
+        asked = [parse_qs(urlsplit(path).query).get("prefix") for _, path in proxy.requests if "list-type" in path]
+    assert len(listing.objects) == len(files)
+    assert len(asked) > 6
+    assert all(each is not None and each[0].startswith(prefix) for each in asked), asked
 
 
 def test_a_flat_folder_is_surveyed_without_listing_all_of_it(aws: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:

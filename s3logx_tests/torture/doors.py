@@ -5,9 +5,11 @@ Each attack looks at a copy of what is shipped, so that a broken copy can be loo
 """
 
 import ast
+import multiprocessing
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,10 +19,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.error import URLError
 
 import pyarrow as pa
 
+from s3logx_assets.adapters import gawk
 from s3logx_assets.core import addresses, leaks, locations, log_names
 from s3logx_assets.core.datasets import RegexRule
 from s3logx_assets.core.log_lines import parse_record
@@ -164,7 +169,7 @@ def no_shell(campaign: Campaign) -> Toll:
     # As many people as a release tells of.
     path.write_text("".join(line(key, second=1, host=host) for key in keys for host in range(1, 13)))
     record = archive.folder / "started"
-    failed = archive.start(doom=Started(record)).end() != 0
+    failed = archive.start(campaign.sabotage, Started(record)).end() != 0
     started = [words.split("\0") for words in record.read_text().split("\n") if words]
     strange = [words for words in started if Path(words[0]).name not in _PROGRAMS or "canary" in " ".join(words)]
     return Toll(1, leaked=len(found) + len(strange), manual=failed, seen=f"{len(started)} programs started")
@@ -216,12 +221,13 @@ def linear_in_time(campaign: Campaign) -> Toll:
     """The worst that we know to write for each parser, at lengths that double: four times as long may take no more than
     eight times as long, where what is quadratic takes sixteen times."""
     campaign.folder.mkdir(parents=True)
+    name = log_names._NAME
     campaign.sabotage()
     try:
         start = 1 << (15 if campaign.short else 17)
         slow = [name for name, parser in PARSERS.items() for worst in _WORST if _ratio(parser, worst, start) > 8]
     finally:
-        PARSERS.pop("quadratic", None)
+        log_names._NAME = name
     return Toll(
         len(PARSERS) * len(_WORST), manual=len(slow), seen=f"{len(PARSERS)} parsers, {len(_WORST)} kinds of lines"
     )
@@ -328,16 +334,31 @@ def _without_hash() -> None:
 
 def _with_a_shell() -> None:
     """gawk is started by a shell."""
-    module = Path(os.environ[_TREE]) / "s3logx_assets" / "adapters" / "gawk.py"
-    if module.exists():
+    if not _is_child():  # which does not run what is in the tree
+        module = Path(os.environ[_TREE]) / "s3logx_assets" / "adapters" / "gawk.py"
         broken = module.read_text().replace("bufsize=0,", "bufsize=0, shell=True,")
         assert "shell=True" in broken, "there is nothing to break"
         module.write_text(broken)
 
 
+def _behind_a_shell() -> None:
+    """gawk is started by a shell, which nothing in the source tells."""
+
+    def start(command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(["sh", "-c", shlex.join(command)], **options)
+
+    if _is_child():  # this process has other builds to attack
+        vars(gawk)["subprocess"] = SimpleNamespace(**{**vars(subprocess), "Popen": start})
+
+
+def _is_child() -> bool:
+    return multiprocessing.parent_process() is not None
+
+
 def _quadratic() -> None:
-    """A parser looks at every place from every place."""
-    PARSERS["quadratic"] = lambda text: [text.count("\0", start) for start in range(0, len(text), 2)]
+    """The name of a file may have dates before it, and a folder of digits is looked for behind each of them."""
+    before = r"(?:\d{4}-\d\d-\d\d-)*(?:[\d-]*+/)?"
+    log_names._NAME = re.compile(before + log_names.PATTERN, re.ASCII)
 
 
 ATTACKS = (
@@ -351,6 +372,17 @@ ATTACKS = (
         ),
     ),
     Attack("doors: requirements pinned by hash", pinned_by_hash, (Break("a hash is missing", _without_hash),)),
-    Attack("doors: no shell", no_shell, (Break("gawk is started by a shell", _with_a_shell),)),
-    Attack("doors: parsers are linear", linear_in_time, (Break("a parser is quadratic", _quadratic),)),
+    Attack(
+        "doors: no shell",
+        no_shell,
+        (
+            Break("gawk is started by a shell", _with_a_shell),
+            Break("a shell starts gawk, and the source hides it", _behind_a_shell),
+        ),
+    ),
+    Attack(
+        "doors: parsers are linear",
+        linear_in_time,
+        (Break("the names of files are read in quadratic time", _quadratic),),
+    ),
 )

@@ -7,7 +7,7 @@ nobody would be asked about them.
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -15,9 +15,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import requests
+
 from s3logx_assets import automation, resources
-from s3logx_assets.adapters import cloud_ranges, ipinfo, live_ranges
-from s3logx_assets.adapters.http import HttpClient, Limits
+from s3logx_assets.adapters import cloud_ranges, ipinfo, live_ranges, opencage
+from s3logx_assets.adapters.http import HttpClient, Limits, _Failed
+from s3logx_assets.adapters.lookup_cache import Lookup, LookupCache
 from s3logx_assets.assets import addresses
 from s3logx_assets.core import regions
 from s3logx_tests.http_service import HANGS_UP, HTML, MUTE, Answer, Asked, Service, json_answer, running_service
@@ -39,6 +42,8 @@ _TROUBLES: dict[str, Answer] = {
 }
 # Where a release says that the lists are from.
 _LISTS = "https://lists.example.org"
+# The path at which places are asked for; and one that no packaged table has.
+_GEOCODER, _UNCHARTED = "/geocode", "Atlantis"
 _CATCHING_UP = ("asked again", "scopes", "publication")
 
 
@@ -82,6 +87,7 @@ class Days:
         named = vars(resources)
         named["HttpClient"] = client
         named["IpinfoClient"] = functools.partial(ipinfo.IpinfoClient, url=f"{self.url}/batch")
+        named["OpenCage"] = functools.partial(opencage.OpenCage, url=f"{self.url}{_GEOCODER}", clock=clock)
         named["IpinfoGeolocator"] = functools.partial(ipinfo.IpinfoGeolocator, clock=clock)
         lists = tuple(
             replace(source, url=f"{_LISTS}/{source.provider}", link="", read=live_ranges.read_aws)
@@ -95,10 +101,10 @@ _DOCUMENTATION = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8
 
 def _as_ipinfo(asked: Asked) -> Answer:
     """A place for each address, by its last character."""
-    places = (("US", "California"), ("DE", "Hesse"), ("FR", ""))
+    places = (("US", "California"), ("DE", "Hesse"), ("FR", ""), ("FR", _UNCHARTED))
     found = {}
     for address in asked.content:
-        country, region = places[ord(address[-1]) % 3]
+        country, region = places[ord(address[-1]) % len(places)]
         found[address] = {"ip": address, "country": country, "region": region}
     return json_answer(found)
 
@@ -141,6 +147,43 @@ def geolocation_away(campaign: Campaign) -> Toll:
             stopped = sum(_night(archive, service, 200 + number, campaign) for number in (0, 1))
             toll += replace(archive.toll(expected), tries=0) + Toll(manual=stopped)
     return toll + Toll(seen=", ".join(chosen))
+
+
+def geocoder_away(campaign: Campaign) -> Toll:
+    """opencagedata.com, whose key stands in what it is asked for, is away while all is made and a night long: its regions lie
+    where their countries do. It is back when the answers have aged, and fills the gaps. Then these have aged and it is away
+    again: the old ones stand."""
+    toll = Toll()
+    with _asking(campaign) as (service, make):
+        asking = {"S3LOGX_GEO": "ipinfo", "OPENCAGE_API_KEY": _GEOCODER_KEY}
+        well = _with_geocoder(_PLACE)
+        service.answers(well)
+        expected = make("calm", **asking).made()
+        chosen = list(_TROUBLES)[1:2] if campaign.short else list(_TROUBLES)
+        for name in chosen:
+            archive = make(name, **asking)
+            archive.canaries.add_secret(_GEOCODER_KEY.encode())
+            service.answers(_with_geocoder(_TROUBLES[name]))
+            stopped = int(archive.run(campaign.sabotage) != 0) + _night(archive, service, 1, campaign)
+            unasked = not any(asked.path == _GEOCODER for asked in service.asked)
+            service.answers(well)
+            stopped += _night(archive, service, 100, campaign)
+            again = sum(asked.path == _GEOCODER for asked in service.asked) - 1
+            toll += archive.toll(expected) + Toll(doubled=again, manual=stopped + unasked)
+            service.answers(_with_geocoder(_TROUBLES[name]))
+            stopped = _night(archive, service, 200, campaign)
+            toll += replace(archive.toll(expected), tries=0) + Toll(manual=stopped)
+    return toll + Toll(seen=", ".join(chosen))
+
+
+_GEOCODER_KEY = "0123456789abcdefgeocoder"
+_PLACE = json_answer(
+    {"results": [{"components": {"country_code": "fr", "_type": "state"}, "geometry": {"lat": 47.5, "lng": 2.5}}]}
+)
+
+
+def _with_geocoder(answer: Answer) -> Callable[[Asked], Answer]:
+    return lambda asked: answer if asked.path == _GEOCODER else _as_ipinfo(asked)
 
 
 def _night(archive: Archive, service: Service, number: int, campaign: Campaign) -> int:
@@ -214,6 +257,27 @@ def _taken_for_unknown() -> None:
     ipinfo.IpinfoGeolocator._answer = lambda self, place: genuine(self, place or ipinfo.NOWHERE)  # type: ignore[method-assign]
 
 
+def _asked_told() -> None:
+    """Who cannot be asked is told with all that he was to be asked."""
+    genuine = HttpClient._attempt
+
+    def attempt(self: HttpClient, request: requests.Request, *arguments: Any) -> Any:
+        answer = genuine(self, request, *arguments)
+        return answer._replace(text=f"{answer.text}: {request.params}") if isinstance(answer, _Failed) else answer
+
+    setattr(HttpClient, "_attempt", attempt)  # noqa: B010
+
+
+def _aged_are_gone() -> None:
+    """An answer that has aged does not stand in for one that is not to be had."""
+    genuine = LookupCache.get
+
+    def get(self: LookupCache[Any], keys: Iterable[Any]) -> dict[Any, Lookup]:
+        return {key: lookup for key, lookup in genuine(self, keys).items() if lookup.fresh}
+
+    setattr(LookupCache, "get", get)  # noqa: B010
+
+
 def _no_copies() -> None:
     """A list that is not to be had now is as good as none."""
     live_ranges.LiveRanges._kept = lambda self, source: None  # type: ignore[method-assign]
@@ -226,6 +290,14 @@ ATTACKS = (
         (
             Break("lookups that failed are not made again", _never_asked_again),
             Break("a service that is away knows nothing", _taken_for_unknown),
+        ),
+    ),
+    Attack(
+        "services: geocoder away for days",
+        geocoder_away,
+        (
+            Break("what was asked is told with the trouble", _asked_told),
+            Break("answers that have aged do not stand in", _aged_are_gone),
         ),
     ),
     Attack(

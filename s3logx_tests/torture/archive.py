@@ -5,6 +5,7 @@ What came of an attack is compared row for row with a run that nobody disturbed.
 
 import atexit
 import base64
+import copy
 import functools
 import json
 import os
@@ -63,11 +64,13 @@ class Archive(Configured):
 
     terms: Callable[[], None] = staticmethod(intact)
     """What is called in each process that runs, before anything else."""
+    before: Contents
+    """The private tables that were there when it was copied."""
 
     def __init__(self, folder: Path, days: int = 3, files: int = 3, lines: int = 40, **settings: str) -> None:
         folder.mkdir(parents=True)
         shutil.copytree(_ready_home(), folder / "home")
-        self.folder = folder
+        self.folder, self.before = folder, {}
         first = date.fromisoformat(settings.get("S3LOGX_FIRST_DATE", FIRST.isoformat()))
         self.days = [first + timedelta(days=number) for number in range(days)]
         self.environment = {
@@ -85,6 +88,16 @@ class Archive(Configured):
         for day in self.days:
             for number in range(files):
                 self.deliver(day, number, lines)
+
+    def copied(self, folder: Path, **settings: str) -> "Archive":
+        """The same in another folder, with what its runs have made, as far as that lies in folders."""
+        folder.mkdir(parents=True)
+        for part in ("home", "logs"):
+            shutil.copytree(self.folder / part, folder / part, symlinks=True)
+        twin = copy.copy(self)
+        places = {"DAGSTER_HOME": str(folder / "home"), "S3LOGX_LOGS": str(folder / "logs")}
+        twin.folder, twin.environment = folder, {**self.environment, **places, **settings}
+        return twin
 
     def without_history(self) -> "Archive":
         """The same, with a DAGSTER_HOME that is as empty as before the first run."""
@@ -135,26 +148,44 @@ class Archive(Configured):
         """The rows of every private table as a multiset, and the lines of every table of the latest release, by name.
         Raises StoreError where one cannot be read."""
         found: Contents = {}
-        for asset, place, part in self._tables():
-            if (read := self.store.read_whole(asset, place, part)) is not None:
-                found[f"{asset} {place} {part}"] = Counter(map(repr, read[0].to_pylist()))
+        for table in self._tables():
+            if (read := self._rows(*table)) is not None:
+                found[" ".join(table)] = read
         releases = build_release_store(self.settings)
         if (latest := releases.latest()) is not None:
             for scope in json.loads(releases.read(latest, "totals.json")):
-                for table in ("by_day", "by_asset", "by_region"):
-                    name = f"summaries/{scope}/{table}.tsv"
+                for kind in ("by_day", "by_asset", "by_region"):
+                    name = f"summaries/{scope}/{kind}.tsv"
                     found[name] = Counter(releases.read(latest, name).decode().splitlines())
         return found
 
+    def private(self) -> tuple[Contents, int]:
+        """The rows of every private table that can be read, and how many cannot."""
+        found: Contents = {}
+        damaged = 0
+        for table in self._tables():
+            try:
+                if (rows := self._rows(*table)) is not None:
+                    found[" ".join(table)] = rows
+            except StoreError:
+                damaged += 1
+        return found, damaged
+
     def damaged(self) -> int:
         """How many tables there are that cannot be read."""
-        count = 0
-        for asset, place, part in self._tables():
-            try:
-                self.store.read_whole(asset, place, part)
-            except StoreError:
-                count += 1
-        return count
+        return self.private()[1]
+
+    def torn(self, expected: Contents) -> int:
+        """How many tables are neither as they were before nor as they are `expected`, or are gone."""
+        found, damaged = self.private()
+        neither = [name for name in found if found[name] not in (self.before.get(name), expected.get(name))]
+        gone = self.before.keys() & expected.keys() - found.keys()
+        # One that is damaged is not gone.
+        return len(neither) + max(damaged, len(gone))
+
+    def _rows(self, asset: str, place: str, part: str) -> Counter[str] | None:
+        read = self.store.read_whole(asset, place, part)
+        return None if read is None else Counter(map(repr, read[0].to_pylist()))
 
     def _tables(self) -> Iterator[tuple[str, str, str]]:
         for asset in (*DAILY, *SCOPED):

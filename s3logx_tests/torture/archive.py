@@ -19,6 +19,7 @@ from pathlib import Path
 
 from s3logx_assets import dagster_home
 from s3logx_assets.adapters.closed_periods import PERIOD, RELEASED_USAGE
+from s3logx_assets.core.data_package import SHA256SUMS, sha256sums
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.resources import build_release_store
 from s3logx_tests.platform import DAILY, Configured, line
@@ -176,12 +177,24 @@ class Archive(Configured):
         return self.private()[1]
 
     def torn(self, expected: Contents) -> int:
-        """How many tables are neither as they were before nor as they are `expected`, or are gone."""
+        """How many tables are neither as they were before nor as they are `expected`, or are gone; one more where the latest
+        release is not whole."""
         found, damaged = self.private()
         neither = [name for name in found if found[name] not in (self.before.get(name), expected.get(name))]
         gone = self.before.keys() & expected.keys() - found.keys()
         # One that is damaged is not gone.
-        return len(neither) + max(damaged, len(gone))
+        return len(neither) + max(damaged, len(gone)) + (not self._is_told_whole())
+
+    def _is_told_whole(self) -> bool:
+        """Whether the latest release is what its checksums say. None need be there where nothing was before."""
+        releases = build_release_store(self.settings)
+        try:
+            if (latest := releases.latest()) is None:
+                return not self.before
+            files = {name: releases.read(latest, name) for name in releases.names(latest)}
+        except StoreError:
+            return False
+        return files.pop(SHA256SUMS, None) == sha256sums(files)
 
     def _rows(self, asset: str, place: str, part: str) -> Counter[str] | None:
         read = self.store.read_whole(asset, place, part)

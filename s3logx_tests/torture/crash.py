@@ -5,6 +5,7 @@ for row. What else can go wrong than death does not belong here.
 """
 
 import itertools
+import json
 import os
 import random
 import shutil
@@ -25,6 +26,8 @@ import pyarrow as pa
 
 from s3logx_assets import dagster_home
 from s3logx_assets.adapters import gawk, local_files, s3_files
+from s3logx_assets.adapters.release_store import LocalReleaseStore
+from s3logx_assets.adapters.s3_release_store import LATEST, S3ReleaseStore
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_tests.s3_server import s3_server
 from s3logx_tests.torture.archive import Archive, Contents
@@ -120,11 +123,12 @@ def _parallel(place: Place) -> int:
 
 
 def at_every_step(place: Place, campaign: Campaign) -> Toll:
-    """Killed before each step of a whole run that makes anew what is there; in the short form, before one of every kind."""
+    """Killed before each step of a whole run that makes anew what is there; in the short form, before one of every kind, and
+    where the release is shown."""
     with place(campaign) as copy:
         make = with_past(copy)
         expected, steps, _ = calm(make)
-        chosen = one_of_each(steps, campaign) if campaign.short else steps
+        chosen = list(dict.fromkeys([*one_of_each(steps, campaign), *_telling(steps)])) if campaign.short else steps
 
         def one(step: Step) -> Toll:
             archive = make(f"step-{step}")
@@ -327,6 +331,12 @@ def one_of_each(steps: Iterable[Step], campaign: Campaign) -> list[Step]:
     return list(map(rng.choice, by_kind.values()))
 
 
+def _telling(steps: Iterable[Step]) -> list[Step]:
+    """Before the first object of a table is put, and before the last release is shown."""
+    puts = [step for step in steps if step.kind == "bucket put"]
+    return [puts[0], puts[-1]] if puts else [step for step in steps if step.kind == "rename"][-1:]
+
+
 def counted(steps: Iterable[Step]) -> str:
     """How many of each kind there are, in words."""
     kinds = Counter(step.kind for step in steps)
@@ -378,6 +388,35 @@ def gone_first() -> None:
     local_files.replacing = replacing  # type: ignore[assignment]
 
 
+def _object_gone_first() -> None:
+    """The same in a bucket."""
+    genuine = s3_files.S3Files.replacing
+
+    @contextmanager
+    def replacing(self, name, settled=True):  # type: ignore[no-untyped-def]
+        self.remove(name)
+        with genuine(self, name, settled) as stream:
+            yield stream
+
+    s3_files.S3Files.replacing = replacing  # type: ignore[method-assign]
+
+
+def _shown_early() -> None:
+    """The latest release is the new one before its files are there."""
+    write, publish = LocalReleaseStore._write, S3ReleaseStore.publish
+
+    def switched(self, release, files):  # type: ignore[no-untyped-def]
+        self._switch(release.name)
+        write(self, release, files)
+
+    def put(self, release_id, files):  # type: ignore[no-untyped-def]
+        self._bucket.put(self._prefix + LATEST, json.dumps({"release": release_id}).encode())
+        publish(self, release_id, files)
+
+    LocalReleaseStore._write = switched  # type: ignore[method-assign]
+    S3ReleaseStore.publish = put  # type: ignore[method-assign]
+
+
 def _never_swept() -> None:
     """What a dead writer left stays."""
     local_files._sweep = lambda folder: None
@@ -426,18 +465,19 @@ def _all_at_once() -> None:
 
 _IN_PLACE = Break("tables are written where they are read", written_in_place)
 GONE_FIRST = Break("the old table goes before the new one is there", gone_first)
+_SHOWN_EARLY = Break("a release is shown before it is whole", _shown_early)
 _APPENDED = Break("a date that is made again is added to what is there", _appended)
 
 ATTACKS = (
     Attack(
         "crash: killed at every step, local store",
         partial(at_every_step, in_folder),
-        (_IN_PLACE, GONE_FIRST, Break("what a dead writer left stays", _never_swept)),
+        (_IN_PLACE, GONE_FIRST, _SHOWN_EARLY, Break("what a dead writer left stays", _never_swept)),
     ),
     Attack(
         "crash: killed at every step, store in a bucket",
         partial(at_every_step, _in_bucket),
-        (_APPENDED,),
+        (Break(GONE_FIRST.name, _object_gone_first), _SHOWN_EARLY),
         waits=True,
     ),
     Attack(

@@ -7,6 +7,7 @@ import atexit
 import base64
 import copy
 import functools
+import hashlib
 import json
 import os
 import random
@@ -16,9 +17,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 from s3logx_assets import dagster_home
-from s3logx_assets.adapters.closed_periods import PERIOD, RELEASED_USAGE
+from s3logx_assets.adapters.closed_periods import PERIOD, RELEASED_USAGE, read_periods
+from s3logx_assets.adapters.scope_state import COUNTED, groups, read_state
+from s3logx_assets.assets.extract import ledger_of
 from s3logx_assets.core.data_package import SHA256SUMS, sha256sums
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.resources import build_release_store
@@ -29,6 +33,8 @@ from s3logx_tests.torture.child import STEPS, Child, Job
 
 FIRST = date(2025, 3, 1)
 SCOPED = ("summaries", "totals")
+# What names begin with that are not tables'.
+_BESIDE = "beside: "
 _LEFT_BEHIND = (".writing-", ".new-", ".tmp")
 
 Contents = dict[str, Counter[str]]
@@ -160,6 +166,26 @@ class Archive(Configured):
                     found[name] = Counter(releases.read(latest, name).decode().splitlines())
         return found
 
+    def everything(self) -> Contents:
+        """The contents, and what lies beside the rows: the ledgers, but for the versions of the files, the groups of usage, what
+        the scopes have counted, what the periods have told, and all files of the latest release. Raises StoreError."""
+        store, releases = self.store, build_release_store(self.settings)
+        found: dict[str, Any] = {}
+        for day in store.partitions("extracted_logs", "log_date"):
+            rows = ledger_of(store, date.fromisoformat(day)).drop_columns("version")
+            found[f"{_BESIDE}ledger {day}"] = rows.to_pylist()
+            found[f"{_BESIDE}groups {day}"] = groups(store, "daily_usage", day)
+        for day in store.partitions(COUNTED, "log_date"):
+            found[f"{_BESIDE}counted {day}"] = store.read(COUNTED, f"log_date={day}").to_pylist()
+        state = read_state(store)
+        found[f"{_BESIDE}state"] = [state.days, state.scopes, state.types]
+        found[f"{_BESIDE}periods"] = [(each, each.cells.to_pylist()) for each in read_periods(store)]
+        if (latest := releases.latest()) is not None:
+            for name in releases.names(latest):
+                digest = hashlib.sha256(releases.read(latest, name)).hexdigest()
+                found[f"{_BESIDE}release {name}"] = [latest, digest]
+        return self.contents() | {name: Counter(map(repr, each)) for name, each in found.items()}
+
     def private(self) -> tuple[Contents, int]:
         """The rows of every private table that can be read, and how many cannot."""
         found: Contents = {}
@@ -214,7 +240,7 @@ class Archive(Configured):
         where none may be. With `assets` only the tables of these are compared."""
         left = (len(child.orphans()) if child is not None else 0) + len(self.left_behind())
         try:
-            found = self.contents()
+            found = self.everything() if any(name.startswith(_BESIDE) for name in expected) else self.contents()
         except StoreError:
             return Toll(1, lost=max(1, self.damaged()), leaked=self.leaks(), manual=left)
         if assets:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from s3logx_tests.torture.attacks import ATTACKS
 from s3logx_tests.torture.lanes import Lanes
-from s3logx_tests.torture.record import Record, Row
+from s3logx_tests.torture.record import Record, Row, terms
 
 _RECORD = Path("build") / "torture.jsonl"
 
@@ -27,14 +27,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--short", action="store_true", help="as few tries as the tests make")
     parser.add_argument("--breaks", action="store_true", help="the broken builds too")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="not again what the record says went well")
+    parser.add_argument("--resume", action="store_true", help="not again what went well with these sources")
     parser.add_argument("--record", type=Path, default=_RECORD, metavar="FILE", help="where the rows are kept")
     chosen = parser.parse_args(arguments)
     attacks = [attack for attack in ATTACKS if any(text in attack.name for text in chosen.only)]
     options = ["--seed", str(chosen.seed), *["--short"] * chosen.short, *["--breaks"] * chosen.breaks]
     faults = [(attack, fault.name) for attack in attacks for fault in attack.breaks] if chosen.breaks else []
     wanted = [*((attack, "") for attack in attacks), *faults]
-    record = Record(chosen.record, chosen.resume)
+    record = Record(chosen.record, chosen.resume, terms(chosen.seed, chosen.short))
     left = [attack for attack in attacks if not record.is_well([each for each in wanted if each[0] is attack])]
 
     def told(row: Row) -> None:

@@ -5,7 +5,9 @@ What came of an attack is compared row for row with a run that nobody disturbed.
 
 import atexit
 import base64
+import copy
 import functools
+import hashlib
 import json
 import os
 import random
@@ -15,11 +17,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from s3logx_assets import dagster_home
-from s3logx_assets.adapters.closed_periods import PERIOD, RELEASED_USAGE
+from s3logx_assets.adapters.closed_periods import PERIOD, RELEASED_USAGE, read_periods
 from s3logx_assets.adapters.key_store import KEY_FILE
+from s3logx_assets.adapters.scope_state import COUNTED, groups, read_state
+from s3logx_assets.assets.extract import ledger_of
+from s3logx_assets.core.data_package import SHA256SUMS, sha256sums
 from s3logx_assets.core.errors import StoreError
 from s3logx_assets.resources import build_release_store
 from s3logx_tests.platform import DAILY, Configured, line
@@ -30,6 +36,8 @@ from s3logx_tests.torture.child import STEPS, Child, Job
 
 FIRST = date(2025, 3, 1)
 SCOPED = ("summaries", "totals")
+# What names begin with that are not tables'.
+_BESIDE = "beside: "
 _LEFT_BEHIND = (".writing-", ".new-", ".tmp")
 
 Contents = dict[str, Counter[str]]
@@ -66,12 +74,14 @@ class Archive(Configured):
 
     terms: Callable[[], None] = staticmethod(intact)
     """What is called in each process that runs, before anything else."""
+    before: Contents
+    """The private tables that were there when it was copied."""
 
     def __init__(self, folder: Path, days: int = 3, files: int = 3, lines: int = 40, **settings: str) -> None:
         folder.mkdir(parents=True)
         shutil.copytree(_ready_home(), folder / "home")
         (folder / "tmp").mkdir()
-        self.folder = folder
+        self.folder, self.before = folder, {}
         first = date.fromisoformat(settings.get("S3LOGX_FIRST_DATE", FIRST.isoformat()))
         self.days = [first + timedelta(days=number) for number in range(days)]
         self.environment = {
@@ -90,6 +100,22 @@ class Archive(Configured):
         for day in self.days:
             for number in range(files):
                 self.deliver(day, number, lines)
+
+    def copied(self, folder: Path, **settings: str) -> "Archive":
+        """The same in another folder, with what its runs have made, as far as that lies in folders."""
+        folder.mkdir(parents=True)
+        for part in ("home", "logs"):
+            shutil.copytree(self.folder / part, folder / part, symlinks=True)
+        (folder / "tmp").mkdir()
+        twin = copy.copy(self)
+        places = {"DAGSTER_HOME": "home", "S3LOGX_LOGS": "logs", "TMPDIR": "tmp"}
+        twin.folder = folder
+        twin.environment = {
+            **self.environment,
+            **{name: str(folder / part) for name, part in places.items()},
+            **settings,
+        }
+        return twin
 
     def without_history(self) -> "Archive":
         """The same, with a DAGSTER_HOME that is as empty as before the first run."""
@@ -140,26 +166,76 @@ class Archive(Configured):
         """The rows of every private table as a multiset, and the lines of every table of the latest release, by name.
         Raises StoreError where one cannot be read."""
         found: Contents = {}
-        for asset, place, part in self._tables():
-            if (read := self.store.read_whole(asset, place, part)) is not None:
-                found[f"{asset} {place} {part}"] = Counter(map(repr, read[0].to_pylist()))
+        for table in self._tables():
+            if (read := self._rows(*table)) is not None:
+                found[" ".join(table)] = read
         releases = build_release_store(self.settings)
         if (latest := releases.latest()) is not None:
             for scope in json.loads(releases.read(latest, "totals.json")):
-                for table in ("by_day", "by_asset", "by_region"):
-                    name = f"summaries/{scope}/{table}.tsv"
+                for kind in ("by_day", "by_asset", "by_region"):
+                    name = f"summaries/{scope}/{kind}.tsv"
                     found[name] = Counter(releases.read(latest, name).decode().splitlines())
         return found
 
+    def everything(self) -> Contents:
+        """The contents, and what lies beside the rows: the ledgers, but for the versions of the files, the groups of usage, what
+        the scopes have counted, what the periods have told, and all files of the latest release. Raises StoreError."""
+        store, releases = self.store, build_release_store(self.settings)
+        found: dict[str, Any] = {}
+        for day in store.partitions("extracted_logs", "log_date"):
+            rows = ledger_of(store, date.fromisoformat(day)).drop_columns("version")
+            found[f"{_BESIDE}ledger {day}"] = rows.to_pylist()
+            found[f"{_BESIDE}groups {day}"] = groups(store, "daily_usage", day)
+        for day in store.partitions(COUNTED, "log_date"):
+            found[f"{_BESIDE}counted {day}"] = store.read(COUNTED, f"log_date={day}").to_pylist()
+        state = read_state(store)
+        found[f"{_BESIDE}state"] = [state.days, state.scopes, state.types]
+        found[f"{_BESIDE}periods"] = [(each, each.cells.to_pylist()) for each in read_periods(store)]
+        if (latest := releases.latest()) is not None:
+            for name in releases.names(latest):
+                digest = hashlib.sha256(releases.read(latest, name)).hexdigest()
+                found[f"{_BESIDE}release {name}"] = [latest, digest]
+        return self.contents() | {name: Counter(map(repr, each)) for name, each in found.items()}
+
+    def private(self) -> tuple[Contents, int]:
+        """The rows of every private table that can be read, and how many cannot."""
+        found: Contents = {}
+        damaged = 0
+        for table in self._tables():
+            try:
+                if (rows := self._rows(*table)) is not None:
+                    found[" ".join(table)] = rows
+            except StoreError:
+                damaged += 1
+        return found, damaged
+
     def damaged(self) -> int:
         """How many tables there are that cannot be read."""
-        count = 0
-        for asset, place, part in self._tables():
-            try:
-                self.store.read_whole(asset, place, part)
-            except StoreError:
-                count += 1
-        return count
+        return self.private()[1]
+
+    def torn(self, expected: Contents) -> int:
+        """How many tables are neither as they were before nor as they are `expected`, or are gone; one more where the latest
+        release is not whole."""
+        found, damaged = self.private()
+        neither = [name for name in found if found[name] not in (self.before.get(name), expected.get(name))]
+        gone = self.before.keys() & expected.keys() - found.keys()
+        # One that is damaged is not gone.
+        return len(neither) + max(damaged, len(gone)) + (not self._is_told_whole())
+
+    def _is_told_whole(self) -> bool:
+        """Whether the latest release is what its checksums say. None need be there where nothing was before."""
+        releases = build_release_store(self.settings)
+        try:
+            if (latest := releases.latest()) is None:
+                return not self.before
+            files = {name: releases.read(latest, name) for name in releases.names(latest)}
+        except StoreError:
+            return False
+        return files.pop(SHA256SUMS, None) == sha256sums(files)
+
+    def _rows(self, asset: str, place: str, part: str) -> Counter[str] | None:
+        read = self.store.read_whole(asset, place, part)
+        return None if read is None else Counter(map(repr, read[0].to_pylist()))
 
     def _tables(self) -> Iterator[tuple[str, str, str]]:
         for asset in (*DAILY, *SCOPED):
@@ -175,7 +251,7 @@ class Archive(Configured):
         where none may be. With `assets` only the tables of these are compared."""
         left = (len(child.orphans()) if child is not None else 0) + len(self.left_behind())
         try:
-            found = self.contents()
+            found = self.everything() if any(name.startswith(_BESIDE) for name in expected) else self.contents()
         except StoreError:
             return Toll(1, lost=max(1, self.damaged()), leaked=self.leaks(), manual=left)
         if assets:

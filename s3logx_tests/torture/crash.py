@@ -5,6 +5,7 @@ for row. What else can go wrong than death does not belong here.
 """
 
 import itertools
+import json
 import os
 import random
 import shutil
@@ -19,17 +20,21 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from s3logx_assets import dagster_home
 from s3logx_assets.adapters import gawk, local_files, s3_files
+from s3logx_assets.adapters.release_store import LocalReleaseStore
+from s3logx_assets.adapters.s3_release_store import LATEST, S3ReleaseStore
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_tests.s3_server import s3_server
 from s3logx_tests.torture.archive import Archive, Contents
-from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll
+from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll, intact
 from s3logx_tests.torture.child import Child
-from s3logx_tests.torture.steps import Count, Die, die, watch
+from s3logx_tests.torture.steps import Count, Die, Step, die, watch
 
 _SETTINGS = {"S3LOGX_LAG_DAYS": "0"}
 _AT_ONCE = 2
@@ -46,34 +51,68 @@ _POWER_LOSSES = 80
 # So many random moments for one run and for two, in a folder and in a bucket: 300 together.
 _MOMENTS, _MOMENTS_IN_BUCKET, _MOMENTS_OF_TWO, _MOMENTS_OF_TWO_IN_BUCKET = 150, 50, 60, 40
 
-# Makes an archive of a name in the campaign's folder.
+# Makes an archive of a name.
 Maker = Callable[[str], Archive]
+
+
+class Copier(Protocol):
+    """Makes an archive of a name in the campaign's folder, or a copy of one that is there."""
+
+    def __call__(self, name: str, model: Archive | None = None, /) -> Archive: ...
+
+
 # Where the stores are.
-Place = Callable[[Campaign], AbstractContextManager[Maker]]
+Place = Callable[[Campaign], AbstractContextManager[Copier]]
 
 
 @contextmanager
-def in_folder(campaign: Campaign) -> Iterator[Maker]:
+def in_folder(campaign: Campaign) -> Iterator[Copier]:
     """Each archive has its store in a folder."""
-    yield lambda name: Archive(campaign.folder / name, days=2, files=2, lines=25, **_SETTINGS)
+
+    def make(name: str, model: Archive | None = None) -> Archive:
+        folder = campaign.folder / name
+        return model.copied(folder) if model else Archive(folder, days=2, files=2, lines=25, **_SETTINGS)
+
+    yield make
 
 
 @contextmanager
-def _in_bucket(campaign: Campaign) -> Iterator[Maker]:
+def _in_bucket(campaign: Campaign) -> Iterator[Copier]:
     """Each archive has a store of its own in a bucket of a real server."""
     campaign.folder.mkdir(parents=True, exist_ok=True)
     with s3_server(campaign.folder / "server") as server:
         server.make_bucket("torture")
 
-        def make(name: str) -> Archive:
-            store = {"S3LOGX_STORE": f"s3://torture/{name}-{next(_NUMBERS)}", **server.environment()}
+        def make(name: str, model: Archive | None = None) -> Archive:
+            prefix = f"{name}-{next(_NUMBERS)}"
+            store = {"S3LOGX_STORE": f"s3://torture/{prefix}", **server.environment()}
             os.environ.update(server.environment())  # this process reads the store too
-            archive = Archive(campaign.folder / name, days=2, files=2, lines=25, **_SETTINGS, **store)
-            if next(_LOCKED) % _GENUINE:
-                archive.terms = _quicker_locks
+            if model:
+                archive = model.copied(campaign.folder / name, **store)
+                old = model.environment["S3LOGX_STORE"].removeprefix("s3://torture/")
+                objects = server.objects("torture", f"{old}/")
+                server.put("torture", {key.replace(old, prefix, 1): objects[key] for key in objects})
+            else:
+                archive = Archive(campaign.folder / name, days=2, files=2, lines=25, **_SETTINGS, **store)
+            archive.terms = _quicker_locks if next(_LOCKED) % _GENUINE else intact
             return archive
 
         yield make
+
+
+def with_past(make: Copier) -> Maker:
+    """Makes archives that were run whole when only the first of their dates had logs; then came the others', and one more
+    file of the first. So there are old tables and an old release, and a run makes others."""
+    model = make("past")
+    (first, *_), logs, later = model.days, model.folder / "logs", model.folder / "later"
+    logs.rename(later)
+    shutil.copytree(later / f"{first:%Y/%m/%d}", logs / f"{first:%Y/%m/%d}")
+    model.deliver(first, 8, lines=75)  # or too few people were there for a release
+    model.made()
+    shutil.copytree(later, logs, dirs_exist_ok=True)
+    model.deliver(first, 9, lines=25)
+    model.before, _ = model.private()
+    return lambda name: make(f"old-{name}", model)
 
 
 def _quicker_locks() -> None:
@@ -85,51 +124,60 @@ def _parallel(place: Place) -> int:
 
 
 def at_every_step(place: Place, campaign: Campaign) -> Toll:
-    """Killed before each step of a whole run; in the short form, before one of every kind."""
-    with place(campaign) as make:
-        expected, kinds, _ = calm(make)
-        chosen = _one_of_each(kinds, campaign) if campaign.short else range(len(kinds))
+    """Killed before each step of a whole run that makes anew what is there; in the short form, before one of every kind, and
+    where the release is shown."""
+    with place(campaign) as copy:
+        make = with_past(copy)
+        expected, steps, _ = calm(make)
+        chosen = list(dict.fromkeys([*one_of_each(steps, campaign), *_telling(steps)])) if campaign.short else steps
 
-        def one(step: int) -> Toll:
+        def one(step: Step) -> Toll:
             archive = make(f"step-{step}")
             child = archive.start(campaign.sabotage, Die(step))
             return _again(archive, child, expected, campaign)
 
-        counted = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(kinds).items()))
-        return at_once(one, chosen, f"{len(chosen)} of {len(kinds)} steps: {counted}", _parallel(place))
+        return at_once(one, chosen, f"{len(chosen)} of {len(steps)} steps: {counted(steps)}", _parallel(place))
 
 
 def at_any_moment(place: Place, tries: int, campaign: Campaign) -> Toll:
-    """Killed at random moments of a whole run."""
+    """Killed at random moments of a whole run; every second one makes anew what is there. One of four is killed alone, as the
+    system does for want of memory: what it started must notice that by itself."""
     with place(campaign) as make:
+        again = with_past(make)
         expected, _, seconds = calm(make)
+        expected_again = _made(again("calm"))
         rng = random.Random(campaign.seed)
         plans = [(number, rng.uniform(0, seconds)) for number in range(4 if campaign.short else tries)]
 
         def one(plan: tuple[int, float]) -> Toll:
             number, moment = plan
-            archive = make(f"moment-{number}")
+            archive = (again if number % 2 else make)(f"moment-{number}")
             if number % _FROM_NOTHING == 0:
                 archive.without_history()
             child = archive.start(campaign.sabotage)
-            child.wait(moment)
-            child.kill()
-            return _again(archive, child, expected, campaign)
+            if not child.wait(moment) and number % 4 == 1:
+                os.kill(child.pid, signal.SIGKILL)
+            else:
+                child.kill()
+            return _again(archive, child, expected_again if number % 2 else expected, campaign)
 
         return at_once(one, plans, f"over {seconds:.1f} s", _parallel(place))
 
 
 def two_runs_at_once(place: Place, tries: int, campaign: Campaign) -> Toll:
     """Two runs of the same dates and assets; in three of four tries one of them, or both, are killed at a random moment.
-    Either may fail, since the other has what it needs; a third run ends it."""
+    Either may fail, since the other has what it needs; a third run ends it. Every second time there is something already."""
     with place(campaign) as make:
+        again = with_past(make)
         expected, _, seconds = calm(make)
+        expected_again = _made(again("calm"))
         rng = random.Random(campaign.seed)
         plans = [(number, rng.uniform(0, 1.5 * seconds)) for number in range(3 if campaign.short else tries)]
 
         def one(plan: tuple[int, float]) -> Toll:
             number, moment = plan
-            archive = make(f"two-{number}")
+            has_past = number // 4 % 2 != number % 2  # each way to die with and without it
+            archive = (again if has_past else make)(f"two-{number}")
             if number % _FROM_NOTHING == 0:
                 archive.without_history()
             first, second = archive.start(campaign.sabotage), archive.start(campaign.sabotage)
@@ -139,7 +187,8 @@ def two_runs_at_once(place: Place, tries: int, campaign: Campaign) -> Toll:
             for child in doomed:
                 child.kill()
             first.end()
-            return _again(archive, second, expected, campaign) + Toll(manual=len(first.orphans()))
+            wanted = expected_again if has_past else expected
+            return _again(archive, second, wanted, campaign) + Toll(manual=len(first.orphans()))
 
         return at_once(one, plans, "none, one, the other, both killed", _parallel(place) // 2)
 
@@ -207,14 +256,14 @@ def power_loss(campaign: Campaign) -> Toll:
     """The power goes at a step: of what was not synced nothing is left, though it was renamed into its place already. The
     worst that a file system may do is done to the files, in a process that dies at the step."""
     with in_folder(campaign) as make:
-        expected, kinds, _ = calm(make)
-        chosen = [step for step, kind in enumerate(kinds) if kind in ("rename", "fsync", "event")]
+        expected, steps, _ = calm(make)
+        chosen = [step for step in steps if step.kind in ("rename", "fsync", "event")]
         if campaign.short:
             chosen = random.Random(campaign.seed).sample(chosen, 6)
         elif len(chosen) > _POWER_LOSSES:
             chosen = sorted(random.Random(campaign.seed).sample(chosen, _POWER_LOSSES))
 
-        def one(step: int) -> Toll:
+        def one(step: Step) -> Toll:
             archive = make(f"power-{step}")
             child = archive.start(campaign.sabotage, PowerLoss(step, archive.folder / "unsynced"))
             child.end()
@@ -226,9 +275,9 @@ def power_loss(campaign: Campaign) -> Toll:
 
 @dataclass(frozen=True)
 class PowerLoss:
-    """Dies before step number `at`, and leaves in `file` which files were written and not synced by then."""
+    """Dies before the step `at`, and leaves in `file` which files were written and not synced by then."""
 
-    at: int
+    at: Step
     file: Path
 
     def __call__(self) -> None:
@@ -239,8 +288,8 @@ class PowerLoss:
             sync()
             unsynced.clear()
 
-        def plan(number: int, kind: str) -> None:
-            if number == self.at:
+        def plan(step: Step) -> None:
+            if step == self.at:
                 self.file.write_text("\n".join(f"{device} {inode}" for device, inode in sorted(unsynced)))
                 die()
 
@@ -264,36 +313,54 @@ def _lose(names: Path) -> None:
             os.truncate(path, status.st_size // 2)
 
 
-def calm(make: Maker) -> tuple[Contents, list[str], float]:
-    """An undisturbed run: what came of it, the kinds of its steps, and how long one takes."""
+def calm(make: Maker) -> tuple[Contents, list[Step], float]:
+    """An undisturbed run: what came of it, its steps, and how long one takes."""
     first = make("calm")
-    kinds = first.folder / "steps"
-    child = first.start(doom=Count(kinds))
+    count = Count(first.folder / "steps")
+    child = first.start(doom=count)
     assert child.end() == 0, child.output.read_text()[-2000:]
     timed = make("timed")
     started = time.monotonic()
     assert timed.run() == 0
     seconds = time.monotonic() - started
-    return first.contents(), kinds.read_text().splitlines(), seconds
+    return first.everything(), count.steps, seconds
 
 
-def _one_of_each(kinds: list[str], campaign: Campaign) -> list[int]:
+def _made(archive: Archive) -> Contents:
+    archive.made()
+    return archive.everything()
+
+
+def one_of_each(steps: Iterable[Step], campaign: Campaign) -> list[Step]:
+    """One step of every kind."""
     rng = random.Random(campaign.seed)
-    by_kind: dict[str, list[int]] = {}
-    for step, kind in enumerate(kinds):
-        by_kind.setdefault(kind, []).append(step)
-    return sorted(map(rng.choice, by_kind.values()))
+    by_kind: dict[str, list[Step]] = {}
+    for step in steps:
+        by_kind.setdefault(step.kind, []).append(step)
+    return list(map(rng.choice, by_kind.values()))
+
+
+def _telling(steps: Iterable[Step]) -> list[Step]:
+    """Before the first object of a table is put, and before the last release is shown."""
+    puts = [step for step in steps if step.kind == "bucket put"]
+    return [puts[0], puts[-1]] if puts else [step for step in steps if step.kind == "rename"][-1:]
+
+
+def counted(steps: Iterable[Step]) -> str:
+    """How many of each kind there are, in words."""
+    kinds = Counter(step.kind for step in steps)
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
 
 
 def _again(archive: Archive, child: Child, expected: Contents, campaign: Campaign, whole: bool = True) -> Toll:
     """The end of `child`, a run without trouble, and what both cost. Between them every table is `whole`, the old one or
-    the new one, but where the power went: then some may be that are made anew."""
+    the new one, but where the power went: then some may be neither, which are made anew."""
     child.end()
     left = len(child.orphans())
-    damaged = archive.damaged() if whole else 0
+    torn = archive.torn(expected) if whole else 0
     again = archive.start(campaign.sabotage)
     failed = again.end() != 0
-    toll = archive.toll(expected, again) + Toll(lost=damaged, manual=left + failed)
+    toll = archive.toll(expected, again) + Toll(lost=torn, manual=left + failed)
     shutil.rmtree(archive.folder)
     return toll
 
@@ -315,6 +382,48 @@ def written_in_place() -> None:
             yield stream
 
     local_files.replacing = replacing  # type: ignore[assignment]
+
+
+def gone_first() -> None:
+    """The old table is removed before the new one is written."""
+    genuine = local_files.replacing
+
+    @contextmanager
+    def replacing(path: Path, settled: bool = True, mode: int = 0o600) -> Iterator[object]:
+        path.unlink(missing_ok=True)
+        with genuine(path, settled, mode) as stream:
+            yield stream
+
+    local_files.replacing = replacing  # type: ignore[assignment]
+
+
+def _object_gone_first() -> None:
+    """The same in a bucket."""
+    genuine = s3_files.S3Files.replacing
+
+    @contextmanager
+    def replacing(self, name, settled=True):  # type: ignore[no-untyped-def]
+        self.remove(name)
+        with genuine(self, name, settled) as stream:
+            yield stream
+
+    s3_files.S3Files.replacing = replacing  # type: ignore[method-assign]
+
+
+def _shown_early() -> None:
+    """The latest release is the new one before its files are there."""
+    write, publish = LocalReleaseStore._write, S3ReleaseStore.publish
+
+    def switched(self, release, files):  # type: ignore[no-untyped-def]
+        self._switch(release.name)
+        write(self, release, files)
+
+    def put(self, release_id, files):  # type: ignore[no-untyped-def]
+        self._bucket.put(self._prefix + LATEST, json.dumps({"release": release_id}).encode())
+        publish(self, release_id, files)
+
+    LocalReleaseStore._write = switched  # type: ignore[method-assign]
+    S3ReleaseStore.publish = put  # type: ignore[method-assign]
 
 
 def _never_swept() -> None:
@@ -345,6 +454,18 @@ def outliving() -> None:
     gawk.executable = executable
 
 
+def _kept_open() -> None:
+    """For some time somebody else, out of the group, keeps open what gawk reads, so that it does not see the run's end."""
+
+    def started(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(*arguments, **options)
+        assert process.stdin is not None
+        subprocess.Popen(["sleep", "15"], pass_fds=[process.stdin.fileno()], start_new_session=True)
+        return process
+
+    vars(gawk)["subprocess"] = SimpleNamespace(**{**vars(subprocess), "Popen": started})
+
+
 def _appended() -> None:
     """A date that is made again is added to what is there."""
     genuine = TableStore.write_groups
@@ -364,24 +485,26 @@ def _all_at_once() -> None:
 
 
 _IN_PLACE = Break("tables are written where they are read", written_in_place)
+GONE_FIRST = Break("the old table goes before the new one is there", gone_first)
+_SHOWN_EARLY = Break("a release is shown before it is whole", _shown_early)
 _APPENDED = Break("a date that is made again is added to what is there", _appended)
 
 ATTACKS = (
     Attack(
         "crash: killed at every step, local store",
         partial(at_every_step, in_folder),
-        (_IN_PLACE, Break("what a dead writer left stays", _never_swept)),
+        (_IN_PLACE, GONE_FIRST, _SHOWN_EARLY, Break("what a dead writer left stays", _never_swept)),
     ),
     Attack(
         "crash: killed at every step, store in a bucket",
         partial(at_every_step, _in_bucket),
-        (_APPENDED,),
+        (Break(GONE_FIRST.name, _object_gone_first), _SHOWN_EARLY),
         waits=True,
     ),
     Attack(
         "crash: killed at any moment, local store",
         partial(at_any_moment, in_folder, _MOMENTS),
-        (Break("a process outlives the run", outliving), _APPENDED),
+        (Break("gawk does not see that the run has ended", _kept_open), _APPENDED),
     ),
     Attack(
         "crash: killed at any moment, store in a bucket",

@@ -4,19 +4,28 @@ The run must say why, what was there before must stay readable, and a run on a g
 """
 
 import errno
+import itertools
 import os
 import random
 import shutil
 import subprocess
-from collections import Counter
 from functools import partial
 
 from s3logx_assets.adapters import table_store
 from s3logx_tests.torture.archive import FIRST, Archive, Contents
 from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll
 from s3logx_tests.torture.child import Child
-from s3logx_tests.torture.crash import at_once, calm, in_folder, written_in_place
-from s3logx_tests.torture.steps import Fail
+from s3logx_tests.torture.crash import (
+    GONE_FIRST,
+    at_once,
+    calm,
+    counted,
+    in_folder,
+    one_of_each,
+    with_past,
+    written_in_place,
+)
+from s3logx_tests.torture.steps import Fail, Step
 
 # So many steps fail in the long form: every second or third.
 _STEPS = 90
@@ -25,29 +34,30 @@ _TROUBLE = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT)
 
 def at_every_step(lasting: bool, campaign: Campaign) -> Toll:
     """Each step fails in a run that makes everything anew over a store that has it: with each trouble in turn."""
-    with in_folder(campaign) as make:
-        expected, kinds, _ = calm(make)
-        steps = [step for step, kind in enumerate(kinds) if kind != "event"]
-        rng = random.Random(campaign.seed)
-        chosen = sorted(rng.sample(steps, 8 if campaign.short else min(len(steps), _STEPS)))
+    with in_folder(campaign) as copy:
+        make = with_past(copy)
+        expected, found, _ = calm(make)
+        steps = [step for step in found if step.kind != "event"]
+        some = random.Random(campaign.seed).sample(steps, min(len(steps), _STEPS))
+        chosen = one_of_each(steps, campaign) if campaign.short else some
+        troubles = dict(zip(chosen, itertools.cycle(_TROUBLE), strict=False))
 
-        def one(step: int) -> Toll:
+        def one(step: Step) -> Toll:
             archive = make(f"step-{step}")
-            number = _TROUBLE[step % len(_TROUBLE)]
+            number = troubles[step]
             child = archive.start(campaign.sabotage, Fail(step, number, lasting))
             return _after(archive, child, number, expected, campaign)
 
-        counted = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(kinds[at] for at in chosen).items()))
-        return at_once(one, chosen, f"{len(chosen)} of {len(steps)} steps: {counted}")
+        return at_once(one, chosen, f"{len(chosen)} of {len(steps)} steps: {counted(chosen)}")
 
 
 def _after(archive: Archive, child: Child, number: int, expected: Contents, campaign: Campaign) -> Toll:
     ended = child.end()
-    damaged = archive.damaged()
+    torn = archive.torn(expected)
     unnamed = ended != 0 and os.strerror(number) not in child.output.read_text()
     # What may be done without is no reason to fail; then nothing may be missing.
     failed = ended != 0 and archive.run(campaign.sabotage) != 0
-    toll = archive.toll(expected, child) + Toll(lost=damaged, manual=unnamed + failed)
+    toll = archive.toll(expected, child) + Toll(lost=torn, manual=unnamed + failed)
     shutil.rmtree(archive.folder)
     return toll
 
@@ -98,7 +108,11 @@ ATTACKS = (
     Attack(
         "disk: a step fails once",
         partial(at_every_step, False),
-        (Break("the cause is not named", _nameless), Break("tables are written where they are read", written_in_place)),
+        (
+            Break("the cause is not named", _nameless),
+            Break("tables are written where they are read", written_in_place),
+            GONE_FIRST,
+        ),
     ),
     Attack(
         "disk: a step fails, and all like it",

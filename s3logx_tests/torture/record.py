@@ -1,13 +1,14 @@
 """What the campaign has found so far: a row for each attack on each build, kept in a file as it ends, and the two tables.
 
-A campaign that is cut short leaves the rows of what was done; what has no row was not done. How attacks are run is not told
-here.
+A campaign that is cut short leaves the rows of what was done; what has no row was not done. A row counts for the sources
+and the options that it was made with, and for no others. How attacks are run is not told here.
 """
 
+import hashlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,24 @@ from s3logx_tests.torture.attack import Attack, Toll
 _COLUMNS = ("attack", "tries", "lost", "doubled", "leaked", "manual steps", "seconds", "seen")
 _BROKEN_COLUMNS = ("attack", "deliberately broken build", "harm done")
 NOT_DONE = "not done"
+_ROOT = Path(__file__).parents[2]
+_SOURCES = ("awk", "s3logx_assets", "s3logx_tests/torture")
+_KINDS = (".py", ".awk", ".toml")
+
+
+def terms(seed: int, short: bool) -> str:
+    """What stands for these options and the present sources of the platform and the campaign."""
+    digest = hashlib.sha256(f"{seed} {short}".encode())
+    for path in sorted(path for folder in _SOURCES for path in (_ROOT / folder).rglob("*") if path.suffix in _KINDS):
+        content = path.read_bytes()
+        digest.update(f"\n{path.relative_to(_ROOT)} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Row:
     """An attack on the build as it is (`broken` is empty), or on a broken one. `broke_off`: why it did not come to its
-    end, which counts as harm to the one and as nothing noticed of the other."""
+    end, which counts as harm to the one and as nothing noticed of the other. `terms`: see there."""
 
     attack: str
     broken: str
@@ -29,6 +42,7 @@ class Row:
     seconds: float = 0.0
     short: bool = False
     broke_off: str = ""
+    terms: str = ""
 
     @staticmethod
     def read(words: str) -> "Row":
@@ -48,19 +62,23 @@ class Row:
 
 
 class Record:
-    """The rows, also in the JSON lines of `file`, which is begun anew, or goes on with what it has where that is `kept`."""
+    """The rows, also in the JSON lines of `file`, which is begun anew, or goes on with what it has where that is `kept`. Those
+    of other `terms` stay in the file and count for nothing."""
 
-    def __init__(self, file: Path, kept: bool = False) -> None:
-        self._file, self._lock = file, threading.Lock()
+    def __init__(self, file: Path, kept: bool = False, terms: str = "") -> None:
+        self._file, self._lock, self._terms = file, threading.Lock(), terms
         self.rows: list[Row] = []
         file.parent.mkdir(parents=True, exist_ok=True)
         before = file.read_text().splitlines() if kept and file.exists() else []
         file.write_text("")
         for words in before:
-            self.add(Row.read(words))
+            self._keep(Row.read(words))
 
     def add(self, row: Row) -> None:
         """One more row, from any thread."""
+        self._keep(replace(row, terms=self._terms))
+
+    def _keep(self, row: Row) -> None:
         with self._lock:
             self.rows.append(row)
             with self._file.open("a") as stream:
@@ -88,7 +106,7 @@ class Record:
 
     def _by_case(self) -> Mapping[tuple[str, str], Row]:
         with self._lock:
-            return {(row.attack, row.broken): row for row in self.rows}
+            return {(row.attack, row.broken): row for row in self.rows if row.terms == self._terms}
 
 
 def _figures(row: Row | None) -> tuple[str, ...]:

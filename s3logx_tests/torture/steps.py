@@ -2,22 +2,33 @@
 
 A step is a change of the store's, the release's or the scratch's files (made, written, synced, renamed, linked, removed),
 a request that changes a bucket, or an event in Dagster's history. What happens at a step is the caller's: a plan is called
-before each with its number and its kind.
+before each. A step is named by its kind, so that a broken build, which has more or fewer of another kind, has it too.
 """
 
 import io
-import itertools
 import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
-Plan = Callable[[int, str], None]
+
+class Step(NamedTuple):
+    """The `number`th of its kind, from 0 on."""
+
+    kind: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.number}".replace(" ", "-")
+
+
+Plan = Callable[[Step], None]
 
 # What paths of the store, the release and the scratch have in them.
 _PLACES = ("/s3logx", "/scratch")
@@ -42,12 +53,13 @@ def watch(
     from s3logx_assets.adapters import local_files
     from s3logx_assets.adapters.s3 import Bucket
 
-    numbers = itertools.count()
+    counts: Counter[str] = Counter()
     lock = threading.RLock()
 
     def step(kind: str) -> None:
         with lock:
-            plan(next(numbers), kind)
+            counts[kind] += 1
+            plan(Step(kind, counts[kind] - 1))
 
     def is_watched(path: object) -> bool:
         return isinstance(path, str | os.PathLike) and any(place in os.fspath(path) for place in _PLACES)
@@ -104,28 +116,34 @@ def die() -> None:
 
 @dataclass(frozen=True)
 class Count:
-    """Writes the kind of each step to a file, a line each."""
+    """Writes each step to a file, a line each."""
 
     file: Path
+
+    @property
+    def steps(self) -> list[Step]:
+        """What it has written."""
+        found = (line.rpartition(" ") for line in self.file.read_text().splitlines())
+        return [Step(kind, int(number)) for kind, _, number in found]
 
     def __call__(self) -> None:
         descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-        def plan(number: int, kind: str) -> None:
-            os.write(descriptor, f"{kind}\n".encode())
+        def plan(step: Step) -> None:
+            os.write(descriptor, f"{step.kind} {step.number}\n".encode())
 
         watch(plan)
 
 
 @dataclass(frozen=True)
 class Die:
-    """Kills the whole process group before step number `at`."""
+    """Kills the whole process group before the step `at`."""
 
-    at: int
+    at: Step
 
     def __call__(self) -> None:
-        def plan(number: int, kind: str) -> None:
-            if number == self.at:
+        def plan(step: Step) -> None:
+            if step == self.at:
                 die()
 
         watch(plan)
@@ -133,19 +151,15 @@ class Die:
 
 @dataclass(frozen=True)
 class Fail:
-    """Fails step number `at`, and every later one of its kind where the trouble is `lasting`, with an errno."""
+    """Fails the step `at`, and every later one of its kind where the trouble is `lasting`, with an errno."""
 
-    at: int
+    at: Step
     number: int
     lasting: bool = False
 
     def __call__(self) -> None:
-        failing: list[str] = []
-
-        def plan(number: int, kind: str) -> None:
-            if (number == self.at and kind != "event") or kind in failing:
-                if self.lasting and kind not in failing:
-                    failing.append(kind)
+        def plan(step: Step) -> None:
+            if step == self.at or (self.lasting and step.kind == self.at.kind and step.number > self.at.number):
                 raise OSError(self.number, os.strerror(self.number))
 
         watch(plan)

@@ -3,16 +3,17 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from s3logx_tests.torture import lanes
+from s3logx_tests.torture import lanes, record
 from s3logx_tests.torture.__main__ import main
 from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll, intact
 from s3logx_tests.torture.attacks import ATTACKS
 from s3logx_tests.torture.lanes import Lanes, end_all
-from s3logx_tests.torture.record import Record, Row
+from s3logx_tests.torture.record import Record, Row, terms
 
 ATTACK = Attack("a: b", lambda campaign: Toll(), (Break("c", intact),))
 WANTED = [(ATTACK, ""), (ATTACK, "c")]
@@ -33,10 +34,10 @@ WANTED = [(ATTACK, ""), (ATTACK, "c")]
 def test_all_is_well_when_everything_was_done_and_each_break_alone_did_harm(
     rows: list[Row], well: bool, tmp_path: Path
 ) -> None:
-    record = Record(tmp_path / "build" / "rows.jsonl")
+    kept = Record(tmp_path / "build" / "rows.jsonl")
     for row in rows:
-        record.add(row)
-    assert record.is_well(WANTED) == well
+        kept.add(row)
+    assert kept.is_well(WANTED) == well
     assert [Row.read(words) for words in (tmp_path / "build" / "rows.jsonl").read_text().splitlines()] == rows
 
 
@@ -44,23 +45,48 @@ def test_a_campaign_goes_on_with_what_is_left(tmp_path: Path, capsys: pytest.Cap
     """It takes hours; what was done is not done again, and stands in the table."""
     file = tmp_path / "rows.jsonl"
     attack = next(each for each in ATTACKS if each.name == "doors: requirements pinned by hash")
-    done = Row(attack.name, "", Toll(7, seen="before"))
+    done = Row(attack.name, "", Toll(7, seen="before"), terms=terms(0, short=True))
     file.write_text(f"{done.line}\n")
     options = ["--only", attack.name, "--short", "--record", str(file), "--resume"]
     assert main(options) == 0
     assert "| 7 | 0 | 0 | 0 | 0 |" in capsys.readouterr().out
     assert [Row.read(words) for words in file.read_text().splitlines()] == [done]
-    file.write_text(f"{Row(attack.name, '', Toll(7, lost=1)).line}\n")
+    file.write_text(f"{replace(done, toll=Toll(7, lost=1)).line}\n")
     assert main(options) == 0
     assert "| 7 |" not in capsys.readouterr().out
 
 
+def test_what_was_done_with_other_sources_or_options_is_done_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A short campaign, one of another seed, or one of last week's code says nothing about this one."""
+    file = tmp_path / "rows.jsonl"
+    name = "doors: requirements pinned by hash"
+    others = [terms(1, short=True), terms(0, short=False), ""]
+    file.write_text("".join(f"{Row(name, '', Toll(7), terms=other).line}\n" for other in others))
+    assert main(["--only", name, "--short", "--record", str(file), "--resume"]) == 0
+    assert "| 7 |" not in capsys.readouterr().out
+    kept = [row.terms for row in map(Row.read, file.read_text().splitlines())]
+    assert kept == [*others, terms(0, short=True)]
+
+
+def test_the_terms_change_with_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "_ROOT", tmp_path)
+    file = tmp_path / "s3logx_assets" / "core" / "program.awk"
+    file.parent.mkdir(parents=True)
+    found = []
+    for content in ("one", "two"):
+        file.write_text(content)
+        found.append(terms(0, short=False))
+    assert found[0] != found[1]
+
+
 def test_the_tables_tell_harm_what_broke_off_and_what_was_not_done(tmp_path: Path) -> None:
-    record = Record(tmp_path / "rows.jsonl")
-    assert record.tables(WANTED).count("not done") == 2
-    record.add(Row("a: b", "", Toll(1200, 1, 2, 3, 4, "five"), 60.2))
-    record.add(Row("a: b", "c", Toll(1, manual=1), broke_off="OSError"))
-    first, second = record.tables(WANTED).split("\n\n")
+    kept = Record(tmp_path / "rows.jsonl")
+    assert kept.tables(WANTED).count("not done") == 2
+    kept.add(Row("a: b", "", Toll(1200, 1, 2, 3, 4, "five"), 60.2))
+    kept.add(Row("a: b", "c", Toll(1, manual=1), broke_off="OSError"))
+    first, second = kept.tables(WANTED).split("\n\n")
     assert first.splitlines()[2] == "| a: b | 1,200 | 1 | 2 | 3 | 4 | 60 | five |"
     assert second.splitlines()[2] == "| a: b | c | NOT NOTICED, it broke off: OSError |"
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -23,7 +24,7 @@ from s3logx_assets.adapters.table_store import TableStore, partition
 from s3logx_assets.assets.daily import CheckOutcome
 from s3logx_assets.core import ledger as ledgers
 from s3logx_assets.core.addresses import from_bytes
-from s3logx_assets.core.errors import LogFileError, SourceUnavailable
+from s3logx_assets.core.errors import LogFileError, SourceUnavailable, StoreError
 from s3logx_assets.core.ledger import LogObject
 from s3logx_assets.core.log_lines import Record, parse_record, split_records
 from s3logx_assets.core.sealing import Sealer
@@ -156,25 +157,37 @@ class _Times:
 
 def duplicates_across_dates(subject: Subject, times: _Times, store: TableStore) -> CheckOutcome:
     """Rows that equal a row of the day before in every stored column. An estimate: two requests can be alike, copies
-    further apart are not looked for, and of very many rows a part stands for all."""
-    before = partition(subject.day - timedelta(days=1))
+    further apart are not looked for, and of very many rows a part stands for all. A day before that is damaged counts
+    as none, and is told of: this date's own rows are good."""
+    before = subject.day - timedelta(days=1)
+    figures: dict[str, Any] = {}
     suspects = 0
-    if times.earliest is not None and store.record(ASSET, before) is not None:
-        since = pa.scalar(times.earliest, pa.timestamp("ms", tz="UTC"))
-        other = _Hashes(_COMPARED)
-        until = None
-        for rows in store.groups(ASSET, before, encoded=["object_key"]):
-            rows = rows.filter(pc.greater_equal(rows["requested_at"], since))
-            if rows.num_rows:
-                latest = pc.max(rows["requested_at"])
-                until = latest if until is None or latest.value > until.value else until
-                other.add(rows)
+    if times.earliest is not None:
+        try:
+            other, until = _rows_since(store, before, times.earliest)
+        except StoreError:
+            other, until = _Hashes(_COMPARED), None
+            figures["not_compared"] = f"{ASSET} of {before} cannot be read; materialise it again"
         if until is not None:
             own = _Hashes(_COMPARED)
             for rows in subject.tables():
                 own.add(rows.filter(pc.less_equal(rows["requested_at"], until)))
             suspects = own.found_in(other)
-    return CheckOutcome("duplicates_across_dates", suspects == 0, {"suspects": suspects})
+    return CheckOutcome("duplicates_across_dates", suspects == 0, {"suspects": suspects, **figures})
+
+
+def _rows_since(store: TableStore, day: date, earliest: datetime) -> tuple["_Hashes", pa.Scalar | None]:
+    """The rows of a stored date from a moment on, and the last moment that has one. Raises StoreError."""
+    found, until = _Hashes(_COMPARED), None
+    if store.record(ASSET, partition(day)) is not None:
+        since = pa.scalar(earliest, pa.timestamp("ms", tz="UTC"))
+        for rows in store.groups(ASSET, partition(day), encoded=["object_key"]):
+            rows = rows.filter(pc.greater_equal(rows["requested_at"], since))
+            if rows.num_rows:
+                latest = pc.max(rows["requested_at"])
+                until = latest if until is None or latest.value > until.value else until
+                found.add(rows)
+    return found, until
 
 
 class _Hashes:

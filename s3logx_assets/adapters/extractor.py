@@ -3,7 +3,7 @@
     listing -> batches of files -> [thread: feed] -> gawk -> [thread: parse] -> rows by date -> table and ledger
 
 Each process serves files of many dates, in the order of the dates; a date comes out as soon as its last file is
-through. One date's bad file ends that date alone. Nothing is written, and addresses stay in this process's memory.
+through. Dates are listed some at a time, so that a run's memory does not grow with its dates. One date's bad file ends that date alone. Nothing is written, and addresses stay in this process's memory.
 What becomes of a date belongs to the caller.
 """
 
@@ -37,6 +37,9 @@ from s3logx_assets.core.log_lines import REJECT_REASONS, SKIP_RULES
 _BATCH_BYTES = 8 << 20
 _BATCH_FILES = 400
 _REPORTED = 20
+# Dates are taken together until they have so many files, of which each takes about 600 bytes of memory until all are
+# through: enough that to begin and end the processes does not count.
+_FILES_AT_ONCE = 200_000
 # The program's counts, in its order.
 _PROGRAM_COUNTS = (
     *(f"skipped_{rule}" for rule in SKIP_RULES if rule != "excluded"),
@@ -126,30 +129,38 @@ class Extractor:
         self, days: Sequence[date], refuse: Callable[[date, Listing], S3logxError | None] = lambda day, listing: None
     ) -> Iterator[ExtractedDate | FailedDate]:
         """Each of `days` once, about in their order. `refuse` sees a date's listing first and may fail the date before
-        a byte is read. Raises SourceError if the source is none, TransientError if gawk dies."""
+        a byte of it is read. Raises SourceError if the source is none, TransientError if gawk dies."""
+        # Chunks of files and rows come and go all the time; getting their memory from the system anew each time takes as
+        # long as reading the files does.
+        with freed_memory_kept(), system_allocator():
+            listings = self._store.listings(days)
+            while listed := list(_slice(listings)):
+                yield from self._extracted(listed, refuse)
+
+    def _extracted(
+        self, listed: Sequence[tuple[date, Listing]], refuse: Callable[[date, Listing], S3logxError | None]
+    ) -> Iterator[ExtractedDate | FailedDate]:
+        """The dates of one slice."""
         dates: list[_Date] = []
         files: list[_File] = []
-        for day, listing in self._store.listings(days):
+        for day, listing in listed:
             numbers = range(len(files), len(files) + len(listing.objects))
             rows = RowCollector(self._seal, self._is_excluded, self._scratch)
             entry = _Date(day, listing, numbers, len(numbers), rows, listing.error or refuse(day, listing))
             dates.append(entry)
             files.extend(_File(item, entry) for item in listing.objects)
         waiting = deque(dates)
-        # Chunks of files and rows come and go all the time; getting their memory from the system anew each time takes as
-        # long as reading the files does.
-        with freed_memory_kept(), system_allocator():
-            run = _Run(self._store, files, self._workers)
-            try:
-                for _ in run.steps():
-                    while waiting and (waiting[0].error is not None or not waiting[0].open):
-                        yield from self._finished(waiting.popleft(), run)
-                while waiting:
+        run = _Run(self._store, files, self._workers)
+        try:
+            for _ in run.steps():
+                while waiting and (waiting[0].error is not None or not waiting[0].open):
                     yield from self._finished(waiting.popleft(), run)
-            finally:
-                run.stop()
-                for entry in dates:
-                    entry.rows.close()
+            while waiting:
+                yield from self._finished(waiting.popleft(), run)
+        finally:
+            run.stop()
+            for entry in dates:
+                entry.rows.close()
 
     def _finished(self, entry: _Date, run: "_Run") -> Iterator[ExtractedDate | FailedDate]:
         error = entry.error
@@ -370,6 +381,16 @@ class _Run:
             start, place = start + count, after
         for item in report.rejected:
             self.files[item[0]].date.rejected.append(item)
+
+
+def _slice(listings: Iterator[tuple[date, Listing]]) -> Iterator[tuple[date, Listing]]:
+    """The next dates that are extracted together."""
+    files = 0
+    for day, listing in listings:
+        yield day, listing
+        files += len(listing.objects)
+        if files >= _FILES_AT_ONCE:
+            return
 
 
 def _batches(files: Sequence[_File]) -> Iterator[list[int]]:

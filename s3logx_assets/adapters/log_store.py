@@ -53,8 +53,8 @@ class LogStore(Protocol):
     """A source of log objects."""
 
     def listings(self, days: Sequence[date]) -> Iterator[tuple[date, Listing]]:
-        """The listing of each of `days`, in their order. Raises SourceError if the source is none, SourceUnavailable if it
-        cannot be reached."""
+        """The listing of each of `days`, in their order; some at a time, so that whoever takes them one by one has not
+        all their objects in memory. Raises SourceError if the source is none, SourceUnavailable if it cannot be reached."""
 
     def days(self) -> list[date]:
         """All dates that have log objects, ascending."""
@@ -83,24 +83,24 @@ class LocalLogStore:
         flat, roots, ignored = self._survey(set(days))
         for day in days:
             try:
-                yield day, self._listing(day, flat.get(day, ()), roots, ignored)
+                yield day, self._listing(day, flat.pop(day, []), roots, ignored)
             except SourceError as error:
                 yield day, Listing((), error=error)
 
-    def _listing(self, day: date, flat: Iterable[os.DirEntry[str]], roots: Iterable[Path], ignored: int) -> Listing:
-        """The listing of one date, from the log objects beside the date folders and those in them."""
-        entries, strays = list(flat), 0
+    def _listing(self, day: date, paths: list[str], roots: Iterable[Path], ignored: int) -> Listing:
+        """The listing of one date, from the paths of the log objects beside the date folders, and those in them."""
+        strays = 0
         for root in roots:
             for shift in NEIGHBOURS:
                 for entry, item_day in self._in_date_folder(root, day + shift):
                     if item_day == day:
-                        entries.append(entry)
+                        paths.append(entry.path)
                         strays += bool(shift)
                     elif not shift:
                         ignored += item_day is None
                         # Too far from its date to be listed there, so it is reported here.
                         strays += item_day is not None and item_day - day not in NEIGHBOURS
-        objects = (item for item in map(self._describe, entries) if item is not None)
+        objects = (item for item in map(self._describe, paths) if item is not None)
         return Listing(tuple(sorted(objects, key=attrgetter("name"))), strays, ignored)
 
     def days(self) -> list[date]:
@@ -127,12 +127,12 @@ class LocalLogStore:
     def opening(self, items: Iterable[LogObject]) -> "Iterator[Callable[[], LocalLogReader]]":
         return (partial(self.open, item) for item in items)
 
-    def _survey(self, wanted: set[date] | None) -> tuple[dict[date, list[os.DirEntry[str]]], list[Path], int]:
-        """One look at everything but the date folders: log objects by date, the roots of date folders, and the number
+    def _survey(self, wanted: set[date] | None) -> tuple[dict[date, list[str]], list[Path], int]:
+        """One look at everything but the date folders: paths of log objects by date, the roots of date folders, and the number
         of files that are no logs. Only the `wanted` dates' objects are kept; None keeps the dates alone."""
         if not self.root.is_dir():
             raise SourceError(f"S3LOGX_LOGS: {self.root} is not a folder")
-        flat: dict[date, list[os.DirEntry[str]]] = defaultdict(list)
+        flat: dict[date, list[str]] = defaultdict(list)
         roots: list[Path] = []
         ignored = logs = 0
         pending = [(self.root, 0, "")]
@@ -155,7 +155,7 @@ class LocalLogStore:
                     if wanted is None:
                         flat[day].clear()
                     elif day in wanted:
-                        flat[day].append(entry)
+                        flat[day].append(entry.path)
             if dated:
                 roots.append(folder)
         if ignored and not logs and not roots:
@@ -205,9 +205,9 @@ class LocalLogStore:
         except OSError as error:
             raise SourceError(f"S3LOGX_LOGS: cannot list {folder}: {error.strerror}") from None
 
-    def _describe(self, entry: os.DirEntry[str]) -> LogObject | None:
+    def _describe(self, path: str) -> LogObject | None:
         """None for a file that has gone since it was listed."""
-        name = entry.path[self._root_length :]
+        name = path[self._root_length :]
         try:
             name.encode()
         except UnicodeEncodeError:
@@ -215,7 +215,7 @@ class LocalLogStore:
                 f"S3LOGX_LOGS: {os.fsencode(name)!r} is not UTF-8; rename the folder that it is in"
             ) from None
         try:
-            status = entry.stat(follow_symlinks=False)
+            status = os.stat(path, follow_symlinks=False)
         except FileNotFoundError:
             return None
         return LogObject(name, status.st_size, str(status.st_mtime_ns))

@@ -235,7 +235,8 @@ class Bucket:
         bucket = self.location.bucket
         condition = {} if tag is None else {"CopySourceIfMatch": f'"{tag}"'}
         source = {"Bucket": bucket, "Key": key}
-        with self._explained():
+
+        def copy() -> None:
             try:
                 self._client.copy_object(Bucket=bucket, Key=target, CopySource=source, **condition)
             except Exception as error:
@@ -244,6 +245,8 @@ class Bucket:
                 if _code(error) in ("PreconditionFailed", "412"):
                     raise ObjectChanged from None
                 raise
+
+        self._patiently(copy)
 
     def remove(self, keys: Sequence[str]) -> None:
         """Removes objects; those that are not there are no error."""

@@ -26,6 +26,9 @@ _LISTINGS_AT_ONCE = 16
 _SMALL = 1 << 20
 # Dates that one listing serves: more of them at once make better use of the connection, fewer waste less on gaps.
 _DATES_A_LISTING = 32
+# So many dates are listed together at first, then as many as should have so many files: of many small dates a lot.
+_DATES_AT_FIRST, _DATES_AT_ONCE = 4, _DATES_A_LISTING * _LISTINGS_AT_ONCE
+_FILES_AT_ONCE = 200_000
 # A prefix with more folders than this, or more objects of another kind, is not where logs are.
 _MOST_FOLDERS = 2_000
 _MOST_IGNORED = 20_000
@@ -69,6 +72,16 @@ class S3LogStore:
     def listings(self, days: Sequence[date]) -> Iterator[tuple[date, Listing]]:
         """As LogStore has it. Raises SourceUnavailable too."""
         survey = self._survey()
+        start, count = 0, _DATES_AT_FIRST
+        while start < len(days):
+            files = 0
+            for day, listing in self._listed(survey, days[start : start + count]):
+                files += len(listing.objects)
+                yield day, listing
+            start, count = start + count, min(max(_FILES_AT_ONCE * count // max(files, 1), 1), _DATES_AT_ONCE)
+
+    def _listed(self, survey: _Survey, days: Sequence[date]) -> Iterator[tuple[date, Listing]]:
+        """The same of some dates, all held in memory."""
         wanted = set(days)
         found: dict[date, _Found] = defaultdict(_Found)
         ranges = list(_ranges(sorted(wanted)))

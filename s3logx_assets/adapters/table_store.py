@@ -224,11 +224,12 @@ class TableStore:
         partition: str,
         part: str = PART,
         columns: Columns | None = None,
+        encoded: Sequence[str] = (),
     ) -> tuple[pa.Table, dict[str, Any]] | None:
         """As `read`, and the record too, or None where there is no table. The record may tell which columns. Raises
         StoreError if it is damaged."""
         try:
-            with self._opened(asset, partition, part) as (_, file):
+            with self._opened(asset, partition, part, encoded) as (_, file):
                 record = json.loads(file.metadata.metadata[_RECORD])
                 wanted = columns(record) if callable(columns) else columns
                 return file.read(columns=wanted, use_threads=False), record

@@ -1,6 +1,6 @@
 """`extracted_logs`: from the log objects of a date to its successful GETs and their ledger."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -15,7 +15,7 @@ from s3logx_assets.assets.daily import CheckOutcome, DailyAsset, Made, Tools
 from s3logx_assets.core import ledger as ledgers
 from s3logx_assets.core.concurrency import ahead
 from s3logx_assets.core.digests import combined, table_digest
-from s3logx_assets.core.errors import ConservationError, S3logxError, ShrinkError
+from s3logx_assets.core.errors import ConservationError, S3logxError, ShrinkError, StoreBusyError, StoreError
 from s3logx_assets.core.extraction import GROUP
 from s3logx_assets.core.schemas import EXTRACTED_LOGS as SCHEMA
 from s3logx_assets.metadata import column_schema, markdown_table, table_metadata
@@ -28,36 +28,48 @@ _SMALL_LEDGER = 1 << 16
 
 
 def ledger_of(store: TableStore, day: date) -> pa.Table:
-    """The ledger of an extracted date, schema LEDGER. Raises StoreError where there is none."""
-    return pa.ipc.open_file(store.section(KEY, partition(day), "ledger")).read_all()
+    """The ledger of an extracted date, schema LEDGER. Raises StoreError where there is none or it is damaged."""
+    content = store.section(KEY, partition(day), "ledger")
+    try:
+        return pa.ipc.open_file(content).read_all()
+    except (OSError, pa.ArrowException):
+        raise StoreError(f"the ledger of {day} cannot be read; materialise {KEY} again") from None
 
 
 def _stream(tools: Tools, days: Sequence[date]) -> Iterator[tuple[date, Made | S3logxError]]:
     extractor = build_extractor(tools.log_store, tools.sealer, tools.rules)
-    for outcome in extractor.extract(days, _refuse_to_shrink(tools)):
+    seen: dict[date, str] = {}
+    for outcome in extractor.extract(days, _refuse_to_shrink(tools, seen)):
         if not isinstance(outcome, ExtractedDate):
             yield outcome.day, outcome.error
             continue
         try:
-            made: Made | S3logxError = _store(tools, outcome)
+            made: Made | S3logxError = _store(tools, outcome, seen.pop(outcome.day, None))
         except S3logxError as error:
             made = error
         yield outcome.day, made
 
 
-def _refuse_to_shrink(tools: Tools) -> Callable[[date, Listing], S3logxError | None]:
-    """History is not destroyed by an empty listing: logs expire, listings can be cut short."""
+def _refuse_to_shrink(tools: Tools, seen: dict[date, str]) -> Callable[[date, Listing], S3logxError | None]:
+    """History is not destroyed by an empty listing: logs expire, listings can be cut short. `seen` gets the digest of the
+    listing that each date was stored from at that time, empty where there is none."""
 
     def refuse(day: date, listing: Listing) -> S3logxError | None:
-        store = tools.private_store
-        record = store.record(KEY, partition(day))
-        if (
-            record is None
-            or tools.rules.settings.allow_shrink
-            or record["listing"] == ledgers.listing_digest(listing.objects)
-        ):
-            return None
-        gone = set(ledger_of(store, day)["name"].to_pylist()) - {item.name for item in listing.objects}
+        record: dict[str, Any] | None = {}
+        seen[day] = ""
+        try:
+            record = tools.private_store.record(KEY, partition(day))
+            seen[day] = record["listing"] if record else ""
+            if (
+                record is None
+                or tools.rules.settings.allow_shrink
+                or record["listing"] == ledgers.listing_digest(listing.objects)
+            ):
+                return None
+            names = ledger_of(tools.private_store, day)["name"].to_pylist()
+        except StoreError as damage:
+            return _refuse_less(tools, day, listing, record or {}, damage)
+        gone = set(names) - {item.name for item in listing.objects}
         if not gone:
             return None
         return ShrinkError(
@@ -68,9 +80,37 @@ def _refuse_to_shrink(tools: Tools) -> Callable[[date, Listing], S3logxError | N
     return refuse
 
 
-def _store(tools: Tools, done: ExtractedDate) -> Made:
+def _refuse_less(
+    tools: Tools, day: date, listing: Listing, record: Mapping[str, Any], damage: StoreError
+) -> S3logxError | None:
+    """A damaged date is extracted anew, unless the source has fewer log files than it had, or none where that is unknown."""
+    listed = len(listing.objects)
+    may_shrink = tools.rules.settings.allow_shrink
+    if not may_shrink and listed < (int(record["counts"]["files"]) if record else 1):
+        return ShrinkError(
+            f"{damage}. But the source has {listed} log files of {day}, which may be fewer than were extracted earlier: bring "
+            "the file back from a backup, or set S3LOGX_ALLOW_SHRINK=1 to extract the date from what there is"
+        )
+    tools.log(f"{day}: {KEY} is damaged; it is made anew from the {listed} log files in the source")
+    return None
+
+
+def _refuse_to_overwrite(store: TableStore, day: date, *known: str) -> None:
+    """Raises StoreBusyError where a date is stored from a listing that is none of the `known`: files that came after
+    this run's listing would be lost, and no later one shows them as gone."""
+    try:
+        record = store.record(KEY, partition(day))
+    except StoreError:
+        return  # it was damaged before, or is worth no more
+    if record is not None and record["listing"] not in known:
+        raise StoreBusyError(f"{day} was extracted meanwhile by another run, from other log files; run again")
+
+
+def _store(tools: Tools, done: ExtractedDate, seen: str | None) -> Made:
+    """Stores a date that was stored from the listing `seen` when this run began with it, None where nobody looked."""
     store, place = tools.private_store, partition(done.day)
     counts = ledgers.sum_of(done.ledger)
+    listing = ledgers.listing_digest(done.listing.objects)
     digests: list[str] = []
     stored = 0
     latest: pa.Table
@@ -88,9 +128,11 @@ def _store(tools: Tools, done: ExtractedDate) -> Made:
     def record() -> dict[str, Any]:
         if not checks.conservation(subject()).passed:
             raise ConservationError(f"{done.day}: the counts of the log files do not add up; the old partition stands")
+        if seen is not None:
+            _refuse_to_overwrite(store, done.day, seen, listing)
         return {
             "data_version": combined(digests),
-            "listing": ledgers.listing_digest(done.listing.objects),
+            "listing": listing,
             "counts": counts,
             "key_id": tools.sealer.key_id,
         }

@@ -26,6 +26,7 @@ from s3logx_assets.adapters.scope_state import (
     changed_days,
     groups,
     held_usage,
+    is_known,
     read_state,
 )
 from s3logx_assets.adapters.table_store import LOG_DATE, PART, Columns, TableStore, partition
@@ -81,9 +82,12 @@ def plan(store: TableStore, rules: Rules) -> Plan:
     """What has to be updated, going by what was counted last and what is news since. Opens the news alone, as a rule."""
     state = read_state(store)
     days = changed_days(store, state)
-    gone = chain.from_iterable(store.each(partial(groups, store, COUNTED), days))
-    new = chain.from_iterable(store.each(partial(groups, store, DAILY_USAGE), days))
-    versions = exchanged(state.scopes, gone, new)
+    versions = None
+    if is_known(store, state, days):
+        counted = [day for day in days if day in state.days]
+        gone = chain.from_iterable(store.each(partial(groups, store, COUNTED), counted))
+        new = chain.from_iterable(store.each(partial(groups, store, DAILY_USAGE), days))
+        versions = exchanged(state.scopes, gone, new)
     if versions is None:
         every_day = store.partitions(DAILY_USAGE, LOG_DATE)
         versions = _from_nothing(store.each(partial(groups, store, DAILY_USAGE), every_day))

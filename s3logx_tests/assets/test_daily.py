@@ -1,17 +1,21 @@
 """The daily chain: what a date becomes, what a bad one does to the others, what is recorded."""
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 import pytest
 
+from s3logx_assets.adapters.extractor import ExtractedDate, Extractor, FailedDate
 from s3logx_assets.assets.extract import ledger_of
 from s3logx_assets.core import usage
 from s3logx_assets.core.addresses import AddressBlock
 from s3logx_assets.core.errors import ServiceUnavailable, StoreError
+from s3logx_assets.resources import build_extractor
 from s3logx_tests.platform import DAILY, EvenOddGeolocator, Platform, failure_text, line
 
 CHECKS = 8
@@ -154,6 +158,90 @@ def test_history_is_not_destroyed_by_an_empty_listing(platform: Platform) -> Non
     platform.environment["S3LOGX_ALLOW_SHRINK"] = "1"
     assert platform.daily("2025-03-01", "2025-03-02").success
     assert platform.store.read("extracted_logs", "log_date=2025-03-01").num_rows == 0
+
+
+def damage(path: Path, place: str) -> None:
+    """Bit rot: of the file's end, so that nothing of it can be read; of its ledger; or of its rows."""
+    content = path.read_bytes()
+    spot = {"footer": len(content) - 20, "ledger": content.rindex(b"ARROW1") - 6, "rows": 4}[place]
+    path.write_bytes(content[:spot] + b"\xff" * 12 + content[spot + 12 :])
+
+
+@pytest.mark.parametrize("place", ["footer", "ledger", "rows"])
+def test_a_damaged_date_is_made_again_and_stops_no_other_one(platform: Platform, place: str) -> None:
+    """One unreadable file stopped every date of its run, with the advice to materialise it again, which failed alike: whether
+    it would shrink could not be told. The date after it was stored and then called failed by a check."""
+    month(platform, 3)
+    assert platform.daily("2025-03-01", "2025-03-03").success
+    before = tree(platform.store.root)
+    path = platform.store.path("extracted_logs", "log_date=2025-03-01")
+    damage(path, place)
+    platform.log("2025-03-01-07-00-00-CC", line("ds1/late"))
+    assert platform.daily("2025-03-02", "2025-03-02").success
+    assert platform.daily("2025-03-01", "2025-03-03").success
+    assert ledger_of(platform.store, date(2025, 3, 1)).num_rows == 2
+    (platform.folder / "logs" / "2025-03-01-07-00-00-CC").unlink()
+    platform.environment["S3LOGX_ALLOW_SHRINK"] = "1"
+    assert platform.daily("2025-03-01", "2025-03-01").success
+    assert tree(platform.store.root) == before
+
+
+def test_a_check_says_that_the_date_before_could_not_be_compared(platform: Platform) -> None:
+    month(platform, 2)
+    assert platform.daily("2025-03-01", "2025-03-02").success
+    damage(platform.store.path("extracted_logs", "log_date=2025-03-01"), "rows")
+    result = platform.daily("2025-03-02", "2025-03-02")
+    (check,) = (c for c in result.get_asset_check_evaluations() if c.check_name == "duplicates_across_dates")
+    assert check.passed
+    assert "2025-03-01 cannot be read" in str(check.metadata["not_compared"].value)
+
+
+@pytest.mark.parametrize("place", ["footer", "ledger"])
+def test_a_damaged_date_whose_log_files_are_gone_stands(platform: Platform, place: str) -> None:
+    """To be made again from nothing would end what a backup or a patient reader may save."""
+    month(platform, 2)
+    assert platform.daily("2025-03-01", "2025-03-02").success
+    damage(platform.store.path("extracted_logs", "log_date=2025-03-01"), place)
+    (platform.folder / "logs" / "2025-03-01-05-00-00-AA").unlink()
+    before = tree(platform.store.root)
+    assert "from a backup, or set S3LOGX_ALLOW_SHRINK=1" in failure_text(platform.daily("2025-03-01", "2025-03-01"))
+    assert tree(platform.store.root) == before
+    platform.environment["S3LOGX_ALLOW_SHRINK"] = "1"
+    assert platform.daily("2025-03-01", "2025-03-01").success
+
+
+@pytest.mark.parametrize("allowed", ["0", "1"])
+def test_an_older_run_does_not_overwrite_what_a_newer_one_extracted(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, allowed: str
+) -> None:
+    """A backfill listed a date at ten, a late file came and another run extracted it, and at one the backfill stored the
+    date as it had been listed: the late requests were gone, and nothing told of it."""
+    platform.environment["S3LOGX_ALLOW_SHRINK"] = allowed
+    month(platform, 2)
+    assert platform.daily("2025-03-01", "2025-03-01").success
+    newer: list[int] = []
+
+    def overtaken(*tools: Any) -> Extractor:
+        extractor = build_extractor(*tools)
+        found = extractor.extract
+
+        def late(days: Sequence[date], refuse: Any) -> Iterator[ExtractedDate | FailedDate]:
+            for number, outcome in enumerate(found(days, refuse)):
+                if not newer:
+                    newer.append(number)
+                    platform.log("2025-03-01-07-00-00-CC", line("ds1/late"))
+                    assert platform.daily("2025-03-01", "2025-03-01").success
+                yield outcome
+
+        monkeypatch.setattr(extractor, "extract", late)
+        return extractor
+
+    monkeypatch.setattr("s3logx_assets.assets.extract.build_extractor", overtaken)
+    result = platform.daily("2025-03-01", "2025-03-02")
+    assert result.success
+    assert len([event for event in result.all_events if event.is_step_up_for_retry]) == 1
+    assert ledger_of(platform.store, date(2025, 3, 1)).num_rows == 2
+    assert platform.store.read("daily_usage", "log_date=2025-03-01").num_rows == 3
 
 
 def test_a_step_alone_refuses_inputs_that_do_not_belong_together(platform: Platform) -> None:

@@ -4,13 +4,16 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from s3logx_assets.adapters import local_files, scope_state
+from s3logx_assets.adapters.files import Confirm
 from s3logx_assets.assets import summaries
+from s3logx_assets.core.errors import StoreBusyError
 from s3logx_tests.platform import Platform, failure_text, line
 
 MADE = ("summaries", "totals", "summarised_usage")
@@ -223,6 +226,126 @@ def test_an_update_that_ends_anywhere_is_taken_up_again(
     assert updated.update_scopes().success
     result = written(updated)
     assert anew(updated) == result
+
+
+@pytest.mark.parametrize("position", range(3))
+def test_a_date_that_could_not_take_its_counted_place_gets_there_with_the_next_update(
+    updated: Platform, monkeypatch: pytest.MonkeyPatch, position: int
+) -> None:
+    """The state called late requests counted, the disk was full when their usage was to take the place of what was counted,
+    and the update threw it away: the date was no news any more, and no release ever told of them."""
+    days = ("2025-03-31", "2025-04-01", "2025-05-02")
+    for day in days:
+        updated.log(f"{day}-09-00-00-BB", line("ds1/late", day, host=9))
+        assert updated.daily(day, day).success
+    moves = 0
+    original = local_files.LocalFiles.move
+
+    def full(files: local_files.LocalFiles, name: str, target: str) -> None:
+        nonlocal moves
+        moves += 1
+        if moves == position + 1:
+            raise OSError(28, "No space left on device")
+        original(files, name, target)
+
+    monkeypatch.setattr(local_files.LocalFiles, "move", full)
+    assert "No space left" in failure_text(updated.update_scopes())
+    monkeypatch.undo()
+    assert updated.update_scopes().success
+    assert all_are_counted(updated)
+    result = written(updated)
+    assert anew(updated) == result
+
+
+def all_are_counted(platform: Platform) -> bool:
+    """Whether the counted usage of each date is its daily usage, and nothing is held any more."""
+    store = platform.store
+    days = store.partitions("daily_usage", "log_date")
+    state = scope_state.read_state(store)
+    versions = {
+        asset: {day: scope_state.version(store, asset, day) for day in days}
+        for asset in ("daily_usage", "summarised_usage")
+    }
+    assert not store.partitions(scope_state._NEWS, "log_date")
+    return versions["daily_usage"] == versions["summarised_usage"] == state.days
+
+
+def test_whoever_lost_the_lock_leaves_alone_what_another_one_holds(
+    updated: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update whose lock in a bucket had been taken over removed the news of the update that had it now."""
+    updated.log("2025-05-03-09-00-00-BB", line("ds1/b", "2025-05-03"))
+    assert updated.daily("2025-05-03", "2025-05-03").success
+    lost = False
+
+    def confirm() -> None:
+        if lost:
+            raise StoreBusyError("taken over")
+
+    @contextmanager
+    def lease(files: local_files.LocalFiles, folder: str) -> Iterator[Confirm]:
+        yield confirm
+
+    monkeypatch.setattr(local_files.LocalFiles, "locked", lease)
+    with scope_state.held_usage(updated.store) as usage:
+        lost = True
+        with pytest.raises(StoreBusyError):
+            usage.settle({}, "")
+    assert updated.store.partitions(scope_state._NEWS, "log_date") == ["2025-05-03"]
+    assert scope_state.read_state(updated.store).scopes
+    lost = False
+    with scope_state.held_usage(updated.store):
+        pass
+    assert not updated.store.partitions(scope_state._NEWS, "log_date")
+
+
+@pytest.mark.parametrize("kind", ["other", "damaged", "absent"])
+def test_a_counted_file_that_is_not_what_was_counted_is_never_read_for_it(
+    updated: Platform, counted_anew: list[str], kind: str
+) -> None:
+    """A store could have such a file, without a sign: a release told the old requests as the present ones. A damaged one
+    stopped every release, with the advice to materialise `summarised_usage`, which is no asset."""
+    path = updated.store.path("summarised_usage", "log_date=2025-04-01")
+    path.unlink()  # daily_usage and the template have links to it
+    if kind == "other":
+        other = updated.store.path("summarised_usage", "log_date=2025-03-31").read_bytes()
+        path.write_bytes(other)
+    elif kind == "damaged":
+        path.write_bytes(b"PAR1")
+    updated.environment["S3LOGX_LAG_DAYS"] = "20"
+    assert updated.publish().success
+    by_day = (updated.latest / "summaries" / "archive" / "by_day.tsv").read_text()
+    assert [row.split("\t")[0] for row in by_day.splitlines()] == ["date", "2025-03-30", "2025-03-31", "2025-04-01"]
+    assert updated.update_scopes().success
+    assert all_are_counted(updated)
+    assert counted_anew == []
+
+
+def test_a_damaged_counted_file_of_a_date_that_is_news_makes_every_scope_anew(
+    updated: Platform, counted_anew: list[str]
+) -> None:
+    """It stopped every update, and the sensor that asks for them: the date could not be taken off the scopes."""
+    updated.log("2025-04-01-09-00-00-BB", line("ds1/late", "2025-04-01", host=9))
+    assert updated.daily("2025-04-01", "2025-04-01").success
+    path = updated.store.path("summarised_usage", "log_date=2025-04-01")
+    path.unlink()
+    path.write_bytes(b"PAR1")
+    assert len(updated.tick("stale_scopes_sensor")) == 1
+    assert updated.update_scopes().success
+    assert "ds1" in counted_anew
+    assert all_are_counted(updated)
+    result = written(updated)
+    assert anew(updated) == result
+
+
+def test_a_damaged_daily_usage_is_named_as_what_to_make_again(updated: Platform) -> None:
+    """The advice named `.usage_news`, the place where an update holds it."""
+    updated.store.path("daily_usage", "log_date=2025-05-02").unlink()
+    updated.store.path("daily_usage", "log_date=2025-05-02").write_bytes(b"PAR1")
+    assert "materialise daily_usage for 2025-05-02 again" in failure_text(updated.update_scopes())
+    assert updated.daily("2025-05-02", "2025-05-02", ["daily_usage"]).success
+    assert updated.update_scopes().success
+    assert all_are_counted(updated)
 
 
 def test_usage_that_changes_during_an_update_does_not_get_into_it(updated: Platform) -> None:

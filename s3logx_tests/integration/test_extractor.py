@@ -667,6 +667,49 @@ def test_a_date_that_cannot_be_listed_fails_alone(tmp_path: Path) -> None:
     assert refused == [DAYS[0], DAYS[2]], "an empty listing must not be taken for logs that are gone"
 
 
+def test_a_date_is_listed_when_its_turn_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All dates of a backfill were listed before the first byte was read: 25 GB of memory for years of small files."""
+    monkeypatch.setattr(extractor, "_FILES_AT_ONCE", 7)
+    by_day = {
+        day: {log_name(number, day): joined(honest_lines(f"{day}{number}", 2)) for number in range(3)} for day in DAYS
+    }
+    for files in by_day.values():
+        write(tmp_path, files)
+    listed = 0
+
+    class Counted(LocalLogStore):
+        def listings(self, days: Sequence[date]) -> Iterator[tuple[date, Listing]]:
+            nonlocal listed
+            for each in super().listings(days):
+                listed += 1
+                yield each
+
+    seen = []
+    for outcome in Extractor(Counted(tmp_path), SEALER.seal, 2, SCRATCH).extract(DAYS):
+        seen.append(listed)
+        assert_as_worked_out(outcome, by_day[outcome.day])
+    assert seen == [number // 3 * 3 + 3 for number in range(len(DAYS))], "three dates of three files at a time"
+
+
+def test_a_source_that_is_lost_on_the_way_ends_the_run_behind_the_dates_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extractor, "_FILES_AT_ONCE", 1)
+    write(tmp_path, {log_name(1, day): joined(honest_lines(day.day, 2)) for day in DAYS[:3]})
+
+    class Lost(LocalLogStore):
+        def listings(self, days: Sequence[date]) -> Iterator[tuple[date, Listing]]:
+            for day, listing in super().listings(days):
+                if day == DAYS[2]:
+                    raise SourceError("gone")
+                yield day, listing
+
+    found: list[date] = []
+    with pytest.raises(SourceError, match="gone"):
+        found.extend(outcome.day for outcome in Extractor(Lost(tmp_path), SEALER.seal, 1, SCRATCH).extract(DAYS[:3]))
+    assert found == DAYS[:2]
+
+
 def test_refused_dates_are_not_read(tmp_path: Path) -> None:
     write(tmp_path, {log_name(1, day): joined(honest_lines(day.day, 2)) for day in DAYS[:5]})
     refused = {DAYS[0], DAYS[3]}

@@ -65,8 +65,12 @@ def any_places(seed: int) -> dict[str, bytes]:
     return files
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_a_bucket_is_listed_as_a_folder_with_the_same_files(aws: S3Server, tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "at_first", "files_at_once"), [(0, 45, 1_000), (1, 4, 1_000), (0, 2, 20)])
+def test_a_bucket_is_listed_as_a_folder_with_the_same_files(
+    aws: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, at_first: int, files_at_once: int
+) -> None:
+    monkeypatch.setattr(s3_log_store, "_DATES_AT_FIRST", at_first)
+    monkeypatch.setattr(s3_log_store, "_FILES_AT_ONCE", files_at_once)
     files = any_places(seed)
     local = LocalLogStore(write(tmp_path, files))
     days = [date(2024, 12, 26) + timedelta(days=shift) for shift in range(45)]
@@ -121,6 +125,26 @@ def test_a_flat_folder_is_surveyed_without_listing_all_of_it(aws: S3Server, monk
         listings = [path for method, path in proxy.requests if "list-type" in path]
     assert len(listing.objects) == 6
     assert len(listings) < 15, f"{len(listings)} listings of {len(files)} keys, 10 each"
+
+
+def test_a_bucket_is_listed_some_dates_at_a_time(aws: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All objects of all dates of a backfill were in memory before the first one was read."""
+    monkeypatch.setattr(s3_log_store, "_FILES_AT_ONCE", 30)
+    days = [date(2024, 1, 1) + timedelta(days=shift) for shift in range(100)]
+    store = store_of(bucket_of(aws, {file_name(day, number): b"" for day in days for number in range(3)}))
+    asked: list[int] = []
+    original = S3LogStore._listed
+
+    def noted(self: S3LogStore, survey: object, some: list[date]) -> object:
+        asked.append(len(some))
+        return original(self, survey, some)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(S3LogStore, "_listed", noted)
+    listings = store.listings(days)
+    next(listings)
+    assert asked == [4]
+    assert sum(len(listing.objects) for _, listing in listings) == 297
+    assert asked == [4, *[10] * 9, 6]
 
 
 def log_files(days: list[date]) -> dict[str, bytes]:

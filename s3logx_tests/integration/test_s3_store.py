@@ -428,6 +428,40 @@ def test_usage_that_is_replaced_while_it_is_held_back_is_another_try(
             assert usage.present("2025-03-01").num_rows == stored.num_rows
 
 
+@pytest.mark.parametrize("position", range(3))
+def test_an_update_that_the_service_stops_between_state_and_usage_is_ended_by_the_next(
+    location: S3Location, tmp_path: Path, proxy: FaultProxy, position: int
+) -> None:
+    """A busy service refused one copy: late requests that the state called counted were thrown away, and never told."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        platform = platform_in(tmp_path / "a", instance, location)
+        assert platform.daily("2025-03-01", "2025-03-03").success
+        assert platform.update_scopes().success
+        for number in (1, 2, 3):
+            platform.log(f"2025-03-0{number}-09-00-00-B", line("ds1/late", f"2025-03-0{number}", 9))
+        assert platform.daily("2025-03-01", "2025-03-03").success
+        target = f"/private/{COUNTED}/log_date=2025-03-0{position + 1}/"
+        proxy.inject(Fault.ACCESS_DENIED, target, "PUT")  # which no patience outlasts
+        assert "access is denied" in failure_text(platform.update_scopes())
+        with held_usage(platform.store) as usage:
+            assert not usage.news
+            for day in usage.days:
+                stored = platform.store.read("daily_usage", f"log_date={day}").num_rows
+                assert usage.counted(day).num_rows == usage.present(day).num_rows == stored
+
+
+def test_a_copy_that_the_service_is_too_busy_for_is_tried_again(
+    location: S3Location, store: TableStore, proxy: FaultProxy
+) -> None:
+    """boto3's own tries were all that a copy had, unlike every other request."""
+    store.write("a", PART, pa.table({"x": [1]}), {})
+    held = f"/private/b/{PART}/"
+    proxy.inject(Fault.RESET, held, "PUT", 7)
+    store.move("a", "b", PART)
+    assert store.read("b", PART)["x"].to_pylist() == [1]
+    assert len([1 for method, path in proxy.requests if method == "PUT" and held in path.replace("%3D", "=")]) == 8
+
+
 @pytest.mark.parametrize("after", [0, 2])
 def test_an_update_that_dies_between_state_and_usage_is_ended_by_the_next(
     location: S3Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int

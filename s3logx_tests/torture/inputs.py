@@ -409,7 +409,7 @@ def some_files_forgotten() -> None:
     """Every hundredth file is not listed."""
     genuine = log_store.LocalLogStore._describe
     seen = iter(range(1 << 60))
-    log_store.LocalLogStore._describe = lambda self, entry: genuine(self, entry) if next(seen) % 100 else None  # type: ignore[method-assign]
+    log_store.LocalLogStore._describe = lambda self, path: genuine(self, path) if next(seen) % 100 else None  # type: ignore[method-assign]
 
 
 def _links_followed() -> None:

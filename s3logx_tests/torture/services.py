@@ -144,7 +144,7 @@ def quick_tries() -> None:
 
 def _shrinks() -> None:
     """A date that lost its files is made again without them."""
-    extract._refuse_to_shrink = lambda tools: lambda day, listing: None
+    extract._refuse_to_shrink = lambda tools, seen: lambda day, listing: None
 
 
 def _errors_are_ends() -> None:

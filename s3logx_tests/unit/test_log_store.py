@@ -259,10 +259,10 @@ def test_a_file_that_goes_while_it_is_listed_is_not_listed(tmp_path: Path, monke
     put(tmp_path, log_name(unique="A"), log_name(unique="B"))
     describe = LocalLogStore._describe
 
-    def describe_late(store: LocalLogStore, entry: os.DirEntry[str]) -> LogObject | None:
-        if entry.name.endswith("A"):
-            os.unlink(entry.path)
-        return describe(store, entry)
+    def describe_late(store: LocalLogStore, path: str) -> LogObject | None:
+        if path.endswith("A"):
+            os.unlink(path)
+        return describe(store, path)
 
     monkeypatch.setattr(LocalLogStore, "_describe", describe_late)
     assert names(listing(tmp_path)) == [log_name(unique="B")]

@@ -3,8 +3,9 @@
     listing -> batches of files -> [thread: feed] -> gawk -> [thread: parse] -> rows by date -> table and ledger
 
 Each process serves files of many dates, in the order of the dates; a date comes out as soon as its last file is
-through. Dates are listed some at a time, so that a run's memory does not grow with its dates. One date's bad file ends that date alone. Nothing is written, and addresses stay in this process's memory.
-What becomes of a date belongs to the caller.
+through. Dates are listed some at a time, so that a run's memory does not grow with its dates. One date's bad file ends
+that date alone. Nothing is written, and addresses stay in this process's memory. What becomes of a date belongs to the
+caller.
 """
 
 import queue

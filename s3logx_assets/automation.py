@@ -25,14 +25,14 @@ from s3logx_assets.assets.daily import days_cut_short
 from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
 from s3logx_assets.assets.publish import publication
 from s3logx_assets.assets.statistics import KEY as STATISTICS
-from s3logx_assets.assets.summaries import plan, update_scopes
+from s3logx_assets.assets.summaries import SUMMARIES, TOTALS, plan, update_scopes
 from s3logx_assets.assets.usage import DAILY_USAGE_ASSET
 from s3logx_assets.core.errors import S3logxError
 from s3logx_assets.core.ledger import listing_digest
 from s3logx_assets.dead_runs import end_dead_commands
 from s3logx_assets.inventory_sensors import build_inventory_sensors
 from s3logx_assets.resources import Rules
-from s3logx_assets.run_requests import asked_for, contiguous, days_between, range_tags, run_key
+from s3logx_assets.run_requests import asked_for, contiguous, days_between, is_under_way, range_tags, run_key
 from s3logx_assets.settings import Settings
 
 # How many dates a tick lists, and goes on from there with the next one.
@@ -42,6 +42,7 @@ _FROM_THE_FIRST = "0000-00-00"
 # How many dates a night have their failed lookups asked again, and how many their aged ones.
 ASKED_AGAIN = 30
 _EVERY = 30
+_SCOPED = (dg.AssetKey(SUMMARIES), dg.AssetKey(TOTALS))
 IP_REGIONS = "ip_regions"
 _LOOKED_UP = tuple(asset.spec.key for asset in (IP_REGIONS_ASSET, REGION_COORDINATES_ASSET, DAILY_USAGE_ASSET))
 
@@ -148,9 +149,11 @@ def build_automation(
         description="Requests the job that updates the scopes, when the daily usage has moved on from them.",
     )
     def stale_scopes_sensor(
-        private_store: dg.ResourceParam[TableStore], rules: dg.ResourceParam[Rules]
+        context: dg.SensorEvaluationContext,
+        private_store: dg.ResourceParam[TableStore],
+        rules: dg.ResourceParam[Rules],
     ) -> dg.RunRequest | dg.SkipReason:
-        return _stale_scopes(private_store, rules)
+        return _stale_scopes(context.instance, private_store, rules)
 
     @dg.schedule(
         job=update_scopes,
@@ -160,9 +163,11 @@ def build_automation(
         description="What stale_scopes_sensor does, once a night instead of twice a minute.",
     )
     def daily_scopes(
-        private_store: dg.ResourceParam[TableStore], rules: dg.ResourceParam[Rules]
+        context: dg.ScheduleEvaluationContext,
+        private_store: dg.ResourceParam[TableStore],
+        rules: dg.ResourceParam[Rules],
     ) -> dg.RunRequest | dg.SkipReason:
-        return _stale_scopes(private_store, rules)
+        return _stale_scopes(context.instance, private_store, rules)
 
     weekly_publication = dg.ScheduleDefinition(
         name="weekly_publication",
@@ -211,13 +216,16 @@ def build_automation(
     return sensors, schedules
 
 
-def _stale_scopes(store: TableStore, rules: Rules) -> dg.RunRequest | dg.SkipReason:
+def _stale_scopes(instance: dg.DagsterInstance, store: TableStore, rules: Rules) -> dg.RunRequest | dg.SkipReason:
     try:
         found = plan(store, rules)
     except S3logxError as error:
         return dg.SkipReason(str(error))
     if not found.stale and not found.vanished:
         return dg.SkipReason(f"all {len(found.versions)} scopes are up to date")
+    if is_under_way(instance, update_scopes.name, _SCOPED):
+        # It finds by itself what is stale when it begins; what is stale after it is asked for then.
+        return dg.SkipReason(f"{len(found.stale)} scopes are out of date, and a run that updates scopes is under way")
     news = [f"{scope} {found.versions[scope]}" for scope in found.stale]
     # An update that fails is asked for again the next day.
     today = datetime.now(UTC).date()

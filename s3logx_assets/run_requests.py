@@ -87,6 +87,12 @@ def days_under_way(instance: dg.DagsterInstance, key: dg.AssetKey) -> set[date]:
     return days
 
 
+def is_under_way(instance: dg.DagsterInstance, job: str, keys: Collection[dg.AssetKey]) -> bool:
+    """Whether a run of the job, or one that was asked for any of the assets `keys`, has not ended."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=list(_UNDER_WAY)))
+    return any(run.job_name == job or not (run.asset_selection or set()).isdisjoint(keys) for run in runs)
+
+
 def days_between(first: date, last: date) -> Iterator[date]:
     """All dates from `first` to `last`."""
     return (first + timedelta(days=number) for number in range((last - first).days + 1))

@@ -161,6 +161,19 @@ class Platform(Configured):
             status=dg.DagsterRunStatus.STARTED,
         )
 
+    def start_job(self, name: str) -> dg.DagsterRun:
+        """A run of a job that is about to begin, for good."""
+        return self.instance.create_run_for_job(self.definitions().get_job_def(name))
+
+    def start_scope(self, name: str) -> dg.DagsterRun:
+        """A run of one scope's summary that is under way, though nothing runs."""
+        return self.instance.create_run_for_job(
+            self._job(),
+            tags={"dagster/partition": name},
+            asset_selection=frozenset([dg.AssetKey("summaries")]),
+            status=dg.DagsterRunStatus.STARTED,
+        )
+
     def publish(self) -> dg.ExecuteInProcessResult:
         """Materialises the publication."""
         return self._job().execute_in_process(

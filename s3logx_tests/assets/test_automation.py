@@ -66,6 +66,20 @@ def test_scopes_that_the_usage_has_moved_on_from_are_asked_for(young: Platform, 
     assert young.tick(name) == "all 2 scopes are up to date"
 
 
+@pytest.mark.parametrize("name", ["stale_scopes_sensor", "daily_scopes"])
+def test_scopes_that_a_run_is_under_way_for_are_not_asked_for(young: Platform, name: str) -> None:
+    """With each date of a backfill the usage was another one, and so was the key of the run that was asked for: over a
+    thousand updates waited in the queue behind a backfill of twelve hours."""
+    assert young.daily(str(TODAY - timedelta(days=5)), str(TODAY)).success
+    for start, what in ((young.start_job, "update_scopes"), (young.start_scope, "archive")):
+        run = start(what)
+        assert young.tick(name) == "2 scopes are out of date, and a run that updates scopes is under way"
+        young.instance.report_run_canceled(run)
+    other = young.start_run("2025-03-01", "2025-03-01")
+    assert len(young.tick(name)) == 1, "a run of dates is none of scopes"
+    young.instance.report_run_canceled(other)
+
+
 @pytest.mark.parametrize(
     ("trouble", "words"),
     [

@@ -1,7 +1,7 @@
 """What runs by itself. Each sensor compares a wish with the present state, every time anew (level-triggered): nothing
 is lost by a restart, a missed tick or an event from before the first one.
 
-    new_log_files_sensor   listings of the last dates against the ledgers -> the dates that differ
+    new_log_files_sensor   listings of the last dates against the ledgers -> the dates that differ, young ones once an hour
     inventory_…            where there is an S3 Inventory, see inventory_sensors
     steps_follow           a step that was made alone -> the steps after it, by automation conditions
     stale_scopes_sensor    daily usage against the scopes' files -> the job that updates them
@@ -12,7 +12,7 @@ is lost by a restart, a missed tick or an event from before the first one.
     ask_again              every night, where services are asked: lookups that failed, and those that have aged
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -32,13 +32,23 @@ from s3logx_assets.core.ledger import listing_digest
 from s3logx_assets.dead_runs import end_dead_commands
 from s3logx_assets.inventory_sensors import build_inventory_sensors
 from s3logx_assets.resources import Rules
-from s3logx_assets.run_requests import asked_for, contiguous, days_between, is_under_way, range_tags, run_key
+from s3logx_assets.run_requests import (
+    asked_for,
+    contiguous,
+    days_between,
+    days_run_since,
+    is_under_way,
+    range_tags,
+    run_key,
+)
 from s3logx_assets.settings import Settings
 
 # How many dates a tick lists, and goes on from there with the next one.
 _SLICE = 400
 # The cursor that stands before all dates; an empty one would leave the last one standing.
 _FROM_THE_FIRST = "0000-00-00"
+# How long after a run the log files that have come since to a date of today or yesterday are left to gather.
+_GATHERED = timedelta(hours=1)
 # How many dates a night have their failed lookups asked again, and how many their aged ones.
 ASKED_AGAIN = 30
 _EVERY = 30
@@ -63,6 +73,13 @@ def days_to_extract(log_store: LogStore, store: TableStore, days: Sequence[date]
 def days_behind(log_store: LogStore, store: TableStore, days: Sequence[date]) -> dict[date, str]:
     """Those of `days`, ascending, that are to be made again or further, each with what tells why."""
     return dict(sorted({**days_cut_short(store, days), **days_to_extract(log_store, store, days)}.items()))
+
+
+def days_gathering(instance: dg.DagsterInstance, now: datetime) -> set[date]:
+    """Today and yesterday, so far as they were extracted within the hour, or failed to be. Their log files come all the time,
+    and a date is extracted whole: to ask at each new file would be quadratic, hundreds of runs a day."""
+    young = {now.date(), now.date() - timedelta(days=1)}
+    return young & days_run_since(instance, dg.AssetKey(EXTRACTED_LOGS), now - _GATHERED)
 
 
 def dates_to_ask_again(
@@ -102,10 +119,11 @@ def build_automation(
         log_store: dg.ResourceParam[LogStore],
         private_store: dg.ResourceParam[TableStore],
     ) -> dg.SensorResult | dg.SkipReason:
-        days = trailing(datetime.now(UTC).date())
+        now = datetime.now(UTC)
+        days = trailing(now.date())
         after = context.cursor or ""
         some = [day for day in days if day.isoformat() > after][:_SLICE]
-        found = new_files(context.instance, log_store, private_store, some)
+        found = new_files(context.instance, log_store, private_store, some, days_gathering(context.instance, now))
         ended = not some or some[-1] == days[-1]
         cursor = _FROM_THE_FIRST if ended else some[-1].isoformat()
         return dg.SensorResult(**found, cursor=cursor)
@@ -132,12 +150,22 @@ def build_automation(
         return list(days_between(max(oldest, settings.first_date), today))
 
     def new_files(
-        instance: dg.DagsterInstance, log_store: LogStore, private_store: TableStore, days: Sequence[date]
+        instance: dg.DagsterInstance,
+        log_store: LogStore,
+        private_store: TableStore,
+        days: Sequence[date],
+        gathering: Collection[date] = (),
     ) -> dict[str, Any]:
         try:
-            wanted = days_behind(log_store, private_store, days)
+            cut_short = days_cut_short(private_store, days)
+            news = days_to_extract(log_store, private_store, days)
         except S3logxError as error:
             return {"skip_reason": str(error)}
+        # One that got no further is asked for by the reason, so that new files do not bring it again at each tick.
+        ripe = {day: digest for day, digest in news.items() if day not in gathering}
+        wanted = dict(sorted({**cut_short, **ripe}.items()))
+        if not wanted and news:
+            return {"skip_reason": f"new log files of {len(news)} dates gather: these were extracted within the hour"}
         if not wanted:
             return {"skip_reason": f"{len(days)} dates are up to date" + (f", {days[0]} to {days[-1]}" if days else "")}
         return asked_for(instance, wanted, daily_keys)

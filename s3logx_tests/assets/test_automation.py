@@ -17,7 +17,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG, RUN_KEY_TAG
 from s3logx_assets import __main__ as commands
 from s3logx_assets import automation
 from s3logx_assets.dead_runs import end_dead_runs
-from s3logx_assets.run_requests import run_key_of
+from s3logx_assets.run_requests import GIVEN_BACK, run_key_of
 from s3logx_tests.platform import DAILY, Platform, line
 
 TODAY = datetime.now(UTC).date()
@@ -149,6 +149,45 @@ def test_a_command_that_was_killed_is_ended_and_a_living_one_is_not(young: Platf
     for run in (living, begun):
         young.instance.report_run_failed(run)
     assert ranges(young.tick("new_log_files_sensor"))[0] == (five, five)
+
+
+def test_new_files_of_young_dates_gather_for_an_hour(young: Platform, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every new log object made its date be extracted whole again at the next tick: over a thousand runs a day in a busy
+    bucket, and a day's work quadratic in its files."""
+    one = str(TODAY - timedelta(days=1))
+    assert (one, one) in ranges(young.tick("new_log_files_sensor")), "at once, when it is seen first"
+    assert young.daily(str(TODAY - timedelta(days=6)), one).success
+    for number in range(2):
+        young.log(f"{one}-09-00-00-B{number}", line("ds1/b", one, number))
+        assert (
+            young.tick("new_log_files_sensor")
+            == "new log files of 1 dates gather: these were extracted within the hour"
+        )
+    assert ranges(young.tick("daily_update")) == [(one, one)], "once a night, it does not wait"
+    capsys.readouterr()
+    assert commands.print_behind(young.settings) == 0
+    assert f"{one}...{one}" in capsys.readouterr().out, "who asks is told all"
+    _age(young, timedelta(hours=1))
+    assert ranges(young.tick("new_log_files_sensor")) == [(one, one)]
+
+
+def test_a_young_date_that_fails_does_not_fail_at_each_new_file(young: Platform) -> None:
+    """Its files were others each time, so the request was another one."""
+    one = str(TODAY - timedelta(days=1))
+    assert young.daily(str(TODAY - timedelta(days=6)), str(TODAY - timedelta(days=2))).success
+    young.log(f"{one}-09-00-00-BAD", "").write_bytes(b"\x1f\x8b damaged")
+    assert not young.daily(one, one).success
+    assert "new log files of 1 dates gather" in str(young.tick("new_log_files_sensor"))
+    (run,) = young.instance.get_runs(limit=1)
+    young.instance.add_run_tags(run.run_id, {RUN_KEY_TAG: f"{GIVEN_BACK} {run.run_id}"})
+    assert ranges(young.tick("new_log_files_sensor")) == [(one, one)], "a run that was killed is no answer"
+
+
+def _age(platform: Platform, by: timedelta) -> None:
+    """Lets all runs have been asked for so long ago."""
+    with closing(sqlite3.connect(platform.folder / "instance" / "history" / "runs.db")) as runs, runs:
+        moment = f"{datetime.now(UTC) - by:%Y-%m-%d %H:%M:%S.%f}"
+        runs.execute("UPDATE runs SET create_timestamp = ?", (moment,))
 
 
 def _begins(instance: dg.DagsterInstance, run: dg.DagsterRun, process: int, moment: datetime) -> None:

@@ -13,6 +13,7 @@ is lost by a restart, a missed tick or an event from before the first one.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -42,8 +43,9 @@ from s3logx_assets.run_requests import (
     run_key,
 )
 from s3logx_assets.settings import Settings
+from s3logx_assets.ticks import in_time
 
-# How many dates a tick lists, and goes on from there with the next one.
+# The most dates that a tick lists, and goes on from there with the next one.
 _SLICE = 400
 # The cursor that stands before all dates; an empty one would leave the last one standing.
 _FROM_THE_FIRST = "0000-00-00"
@@ -70,9 +72,39 @@ def days_to_extract(log_store: LogStore, store: TableStore, days: Sequence[date]
     return wanted
 
 
+@dataclass(frozen=True)
+class Behind:
+    """What was found of some `days`: which are wanted, each with what tells why, and how many only gather new files. `reason`:
+    why nothing could be found."""
+
+    days: tuple[date, ...] = ()
+    wanted: Mapping[date, str] = field(default_factory=dict)
+    gathering: int = 0
+    reason: str = ""
+
+    def with_more(
+        self, log_store: LogStore, store: TableStore, days: Sequence[date], gathering: Collection[date] = ()
+    ) -> "Behind":
+        """With what is found of later `days`, of which those in `gathering` are not asked for because of new files."""
+        cut_short, news = days_cut_short(store, days), days_to_extract(log_store, store, days)
+        # One that got no further is asked for by the reason, so that new files do not bring it again at each tick.
+        ripe = {day: digest for day, digest in news.items() if day not in gathering}
+        wanted = {**self.wanted, **dict(sorted({**cut_short, **ripe}.items()))}
+        return Behind((*self.days, *days), wanted, self.gathering + len(news) - len(ripe))
+
+    @property
+    def why_nothing(self) -> str:
+        """Why nothing is wanted."""
+        if self.reason:
+            return self.reason
+        if self.gathering:
+            return f"new log files of {self.gathering} dates gather: these were extracted within the hour"
+        return f"{len(self.days)} dates are up to date" + (f", {self.days[0]} to {self.days[-1]}" if self.days else "")
+
+
 def days_behind(log_store: LogStore, store: TableStore, days: Sequence[date]) -> dict[date, str]:
     """Those of `days`, ascending, that are to be made again or further, each with what tells why."""
-    return dict(sorted({**days_cut_short(store, days), **days_to_extract(log_store, store, days)}.items()))
+    return dict(Behind().with_more(log_store, store, days).wanted)
 
 
 def days_gathering(instance: dg.DagsterInstance, now: datetime) -> set[date]:
@@ -122,11 +154,19 @@ def build_automation(
         now = datetime.now(UTC)
         days = trailing(now.date())
         after = context.cursor or ""
-        some = [day for day in days if day.isoformat() > after][:_SLICE]
-        found = new_files(context.instance, log_store, private_store, some, days_gathering(context.instance, now))
-        ended = not some or some[-1] == days[-1]
-        cursor = _FROM_THE_FIRST if ended else some[-1].isoformat()
-        return dg.SensorResult(**found, cursor=cursor)
+        left = [day for day in days if day.isoformat() > after][:_SLICE]
+        gathering = days_gathering(context.instance, now)
+        found = Behind()
+        for some in in_time(left, 1, _SLICE):
+            try:
+                found = found.with_more(log_store, private_store, some, gathering)
+            except S3logxError as error:
+                if not found.days:  # the next tick begins behind what cannot be listed
+                    found = replace(found, days=tuple(some), reason=str(error))
+                break
+        ended = not left or found.days[-1] == days[-1]
+        cursor = _FROM_THE_FIRST if ended else found.days[-1].isoformat()
+        return dg.SensorResult(**asked_of(context.instance, found), cursor=cursor)
 
     @dg.schedule(
         target=dg.AssetSelection.assets(*daily_keys),
@@ -141,34 +181,20 @@ def build_automation(
         private_store: dg.ResourceParam[TableStore],
     ) -> list[dg.RunRequest] | dg.SkipReason:
         days = trailing(datetime.now(UTC).date())
-        found = new_files(context.instance, log_store, private_store, days)
-        requests: list[dg.RunRequest] = found.get("run_requests", [])
-        return requests or dg.SkipReason(found["skip_reason"])
+        try:
+            found = Behind().with_more(log_store, private_store, days)
+        except S3logxError as error:
+            return dg.SkipReason(str(error))
+        asked = asked_of(context.instance, found)
+        requests: list[dg.RunRequest] = asked.get("run_requests", [])
+        return requests or dg.SkipReason(asked["skip_reason"])
 
     def trailing(today: date) -> list[date]:
         oldest = today - timedelta(days=settings.trailing_dates - 1) if settings.trailing_dates else settings.first_date
         return list(days_between(max(oldest, settings.first_date), today))
 
-    def new_files(
-        instance: dg.DagsterInstance,
-        log_store: LogStore,
-        private_store: TableStore,
-        days: Sequence[date],
-        gathering: Collection[date] = (),
-    ) -> dict[str, Any]:
-        try:
-            cut_short = days_cut_short(private_store, days)
-            news = days_to_extract(log_store, private_store, days)
-        except S3logxError as error:
-            return {"skip_reason": str(error)}
-        # One that got no further is asked for by the reason, so that new files do not bring it again at each tick.
-        ripe = {day: digest for day, digest in news.items() if day not in gathering}
-        wanted = dict(sorted({**cut_short, **ripe}.items()))
-        if not wanted and news:
-            return {"skip_reason": f"new log files of {len(news)} dates gather: these were extracted within the hour"}
-        if not wanted:
-            return {"skip_reason": f"{len(days)} dates are up to date" + (f", {days[0]} to {days[-1]}" if days else "")}
-        return asked_for(instance, wanted, daily_keys)
+    def asked_of(instance: dg.DagsterInstance, found: Behind) -> dict[str, Any]:
+        return asked_for(instance, found.wanted, daily_keys) if found.wanted else {"skip_reason": found.why_nothing}
 
     @dg.sensor(
         job=update_scopes,

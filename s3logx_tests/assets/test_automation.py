@@ -15,7 +15,9 @@ from dagster._core.events import EngineEventData
 from dagster._core.storage.tags import GRPC_INFO_TAG, RUN_KEY_TAG
 
 from s3logx_assets import __main__ as commands
-from s3logx_assets import automation
+from s3logx_assets import automation, ticks
+from s3logx_assets.adapters.log_store import Listing, LocalLogStore
+from s3logx_assets.core.errors import SourceUnavailable
 from s3logx_assets.dead_runs import end_dead_runs
 from s3logx_assets.run_requests import GIVEN_BACK, run_key_of
 from s3logx_tests.platform import DAILY, Platform, line
@@ -225,3 +227,34 @@ def test_after_the_last_slice_of_dates_the_first_is_looked_at_again(
         first = f"4 dates are up to date, {TODAY - timedelta(days=6)} to {TODAY - timedelta(days=3)}"
         last = f"3 dates are up to date, {TODAY - timedelta(days=2)} to {TODAY}"
         assert [young.tick("new_log_files_sensor") for _ in range(4)] == [first, last, first, last]
+
+
+def test_dates_that_take_long_to_list_are_listed_in_several_ticks(
+    young: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a bucket of 110,000 objects a day, seven dates took longer to list than a tick may: Dagster gave it up, and the
+    next one began anew, for good; nothing was ever extracted."""
+    monkeypatch.setattr(ticks, "SECONDS", 0.0)
+    five, one = str(TODAY - timedelta(days=5)), str(TODAY - timedelta(days=1))
+    found = [young.tick("new_log_files_sensor") for _ in range(8)]
+    assert [ranges(each) for each in found if not isinstance(each, str)] == [[(five, five)], [(one, one)]]
+    assert [each for each in found if isinstance(each, str)] == [
+        f"1 dates are up to date, {day} to {day}"
+        for day in (TODAY - timedelta(days=back) for back in (6, 4, 3, 2, 0, 6))
+    ]
+
+
+def test_what_was_found_before_the_source_failed_is_asked_for(young: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next tick goes on where it failed, and says so; the one after it is behind that."""
+    genuine = LocalLogStore.listings
+
+    def failing(store: LocalLogStore, days: Sequence[date]) -> Iterator[tuple[date, Listing]]:
+        if TODAY - timedelta(days=3) in days:
+            raise SourceUnavailable("the source is down")
+        return genuine(store, days)
+
+    monkeypatch.setattr(LocalLogStore, "listings", failing)
+    five, one = str(TODAY - timedelta(days=5)), str(TODAY - timedelta(days=1))
+    assert ranges(young.tick("new_log_files_sensor")) == [(five, five)]
+    assert young.tick("new_log_files_sensor") == "the source is down"
+    assert ranges(young.tick("new_log_files_sensor")) == [(one, one)]

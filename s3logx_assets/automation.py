@@ -1,7 +1,8 @@
 """What runs by itself. Each sensor compares a wish with the present state, every time anew (level-triggered): nothing
 is lost by a restart, a missed tick or an event from before the first one.
 
-    new_log_files_sensor   listings of the last dates against the ledgers -> the dates that differ, young ones once an hour
+    new_log_files_sensor   listings of the last dates against the ledgers -> the dates that differ, young ones once an
+                           hour; the store against Dagster's history -> what that lacks is told
     inventory_…            where there is an S3 Inventory, see inventory_sensors
     steps_follow           a step that was made alone -> the steps after it, by automation conditions
     stale_scopes_sensor    daily usage against the scopes' files -> the job that updates them
@@ -38,12 +39,14 @@ from s3logx_assets.run_requests import (
     contiguous,
     days_between,
     days_run_since,
+    days_under_way,
     is_under_way,
     range_tags,
     run_key,
 )
 from s3logx_assets.settings import Settings
 from s3logx_assets.ticks import in_time
+from s3logx_assets.untold import untold
 
 # The most dates that a tick lists, and goes on from there with the next one.
 _SLICE = 400
@@ -74,8 +77,8 @@ def days_to_extract(log_store: LogStore, store: TableStore, days: Sequence[date]
 
 @dataclass(frozen=True)
 class Behind:
-    """What was found of some `days`: which are wanted, each with what tells why, and how many only gather new files. `reason`:
-    why nothing could be found."""
+    """What was found of some `days`: which are wanted, each with what tells why, and how many only gather new files.
+    `reason`: why nothing could be found."""
 
     days: tuple[date, ...] = ()
     wanted: Mapping[date, str] = field(default_factory=dict)
@@ -93,6 +96,11 @@ class Behind:
         return Behind((*self.days, *days), wanted, self.gathering + len(news) - len(ripe))
 
     @property
+    def whole(self) -> list[date]:
+        """The days that are as they should be, or have nothing at all."""
+        return [day for day in self.days if day not in self.wanted] if not self.reason else []
+
+    @property
     def why_nothing(self) -> str:
         """Why nothing is wanted."""
         if self.reason:
@@ -108,8 +116,8 @@ def days_behind(log_store: LogStore, store: TableStore, days: Sequence[date]) ->
 
 
 def days_gathering(instance: dg.DagsterInstance, now: datetime) -> set[date]:
-    """Today and yesterday, so far as they were extracted within the hour, or failed to be. Their log files come all the time,
-    and a date is extracted whole: to ask at each new file would be quadratic, hundreds of runs a day."""
+    """Today and yesterday, so far as they were extracted within the hour, or failed to be. Their log files come all the
+    time, and a date is extracted whole: to ask at each new file would be quadratic, hundreds of runs a day."""
     young = {now.date(), now.date() - timedelta(days=1)}
     return young & days_run_since(instance, dg.AssetKey(EXTRACTED_LOGS), now - _GATHERED)
 
@@ -166,7 +174,11 @@ def build_automation(
                 break
         ended = not left or found.days[-1] == days[-1]
         cursor = _FROM_THE_FIRST if ended else found.days[-1].isoformat()
-        return dg.SensorResult(**asked_of(context.instance, found), cursor=cursor)
+        # In this order: a run that ends meanwhile has told its dates.
+        under_way = days_under_way(context.instance, daily_keys[0])
+        whole = [day for day in found.whole if day not in under_way]
+        events = list(untold(context.instance, private_store, whole))
+        return dg.SensorResult(**asked_of(context.instance, found), cursor=cursor, asset_events=events)
 
     @dg.schedule(
         target=dg.AssetSelection.assets(*daily_keys),

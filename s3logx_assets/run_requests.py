@@ -81,8 +81,8 @@ def days_under_way(instance: dg.DagsterInstance, key: dg.AssetKey) -> set[date]:
 
 
 def days_run_since(instance: dg.DagsterInstance, key: dg.AssetKey, moment: datetime) -> set[date]:
-    """The dates for which a run that was asked for after `moment` has made the asset `key`, or failed to. One that was killed
-    and has given its key back is none."""
+    """The dates for which a run that was asked for after `moment` has made the asset `key`, or failed to. One that was
+    killed and has given its key back is none."""
     ended = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE], created_after=moment)
     return _days_of((run for run in instance.get_runs(ended) if not _has_given_back(run)), key)
 

@@ -194,6 +194,8 @@ class Platform(Configured):
                 if self.instance.is_persistent:  # as the daemon gives it; partitions that are asked for need it
                     context._instance_ref = self.instance.get_ref()
                 found = sensor.evaluate_tick(context)
+            for event in found.asset_events:
+                self.instance.report_runless_asset_event(event)
             # As the daemon does: an empty cursor does not replace one that is there.
             self.cursors[name] = found.cursor or self.cursors.get(name, "")
             for request in found.dynamic_partitions_requests or ():

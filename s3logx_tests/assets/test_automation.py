@@ -154,8 +154,8 @@ def test_a_command_that_was_killed_is_ended_and_a_living_one_is_not(young: Platf
 
 
 def test_new_files_of_young_dates_gather_for_an_hour(young: Platform, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every new log object made its date be extracted whole again at the next tick: over a thousand runs a day in a busy
-    bucket, and a day's work quadratic in its files."""
+    """Every new log object made its date be extracted whole again at the next tick: over a thousand runs a day in a
+    busy bucket, and a day's work quadratic in its files."""
     one = str(TODAY - timedelta(days=1))
     assert (one, one) in ranges(young.tick("new_log_files_sensor")), "at once, when it is seen first"
     assert young.daily(str(TODAY - timedelta(days=6)), one).success
@@ -232,8 +232,8 @@ def test_after_the_last_slice_of_dates_the_first_is_looked_at_again(
 def test_dates_that_take_long_to_list_are_listed_in_several_ticks(
     young: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a bucket of 110,000 objects a day, seven dates took longer to list than a tick may: Dagster gave it up, and the
-    next one began anew, for good; nothing was ever extracted."""
+    """In a bucket of 110,000 objects a day, seven dates took longer to list than a tick may: Dagster gave it up, and
+    the next one began anew, for good; nothing was ever extracted."""
     monkeypatch.setattr(ticks, "SECONDS", 0.0)
     five, one = str(TODAY - timedelta(days=5)), str(TODAY - timedelta(days=1))
     found = [young.tick("new_log_files_sensor") for _ in range(8)]

@@ -1,7 +1,8 @@
 """What runs by itself. Each sensor compares a wish with the present state, every time anew (level-triggered): nothing
 is lost by a restart, a missed tick or an event from before the first one.
 
-    new_log_files_sensor   listings of the last dates against the ledgers -> the dates that differ
+    new_log_files_sensor   listings of the last dates against the ledgers -> the dates that differ, young ones once an
+                           hour; the store against Dagster's history -> what that lacks is told
     inventory_…            where there is an S3 Inventory, see inventory_sensors
     steps_follow           a step that was made alone -> the steps after it, by automation conditions
     stale_scopes_sensor    daily usage against the scopes' files -> the job that updates them
@@ -12,7 +13,8 @@ is lost by a restart, a missed tick or an event from before the first one.
     ask_again              every night, where services are asked: lookups that failed, and those that have aged
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -25,23 +27,37 @@ from s3logx_assets.assets.daily import days_cut_short
 from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
 from s3logx_assets.assets.publish import publication
 from s3logx_assets.assets.statistics import KEY as STATISTICS
-from s3logx_assets.assets.summaries import plan, update_scopes
+from s3logx_assets.assets.summaries import SUMMARIES, TOTALS, plan, update_scopes
 from s3logx_assets.assets.usage import DAILY_USAGE_ASSET
 from s3logx_assets.core.errors import S3logxError
 from s3logx_assets.core.ledger import listing_digest
 from s3logx_assets.dead_runs import end_dead_commands
 from s3logx_assets.inventory_sensors import build_inventory_sensors
 from s3logx_assets.resources import Rules
-from s3logx_assets.run_requests import asked_for, contiguous, days_between, range_tags, run_key
+from s3logx_assets.run_requests import (
+    asked_for,
+    contiguous,
+    days_between,
+    days_run_since,
+    days_under_way,
+    is_under_way,
+    range_tags,
+    run_key,
+)
 from s3logx_assets.settings import Settings
+from s3logx_assets.ticks import in_time
+from s3logx_assets.untold import untold
 
-# How many dates a tick lists, and goes on from there with the next one.
+# The most dates that a tick lists, and goes on from there with the next one.
 _SLICE = 400
 # The cursor that stands before all dates; an empty one would leave the last one standing.
 _FROM_THE_FIRST = "0000-00-00"
+# How long after a run the log files that have come since to a date of today or yesterday are left to gather.
+_GATHERED = timedelta(hours=1)
 # How many dates a night have their failed lookups asked again, and how many their aged ones.
 ASKED_AGAIN = 30
 _EVERY = 30
+_SCOPED = (dg.AssetKey(SUMMARIES), dg.AssetKey(TOTALS))
 IP_REGIONS = "ip_regions"
 _LOOKED_UP = tuple(asset.spec.key for asset in (IP_REGIONS_ASSET, REGION_COORDINATES_ASSET, DAILY_USAGE_ASSET))
 
@@ -59,9 +75,51 @@ def days_to_extract(log_store: LogStore, store: TableStore, days: Sequence[date]
     return wanted
 
 
+@dataclass(frozen=True)
+class Behind:
+    """What was found of some `days`: which are wanted, each with what tells why, and how many only gather new files.
+    `reason`: why nothing could be found."""
+
+    days: tuple[date, ...] = ()
+    wanted: Mapping[date, str] = field(default_factory=dict)
+    gathering: int = 0
+    reason: str = ""
+
+    def with_more(
+        self, log_store: LogStore, store: TableStore, days: Sequence[date], gathering: Collection[date] = ()
+    ) -> "Behind":
+        """With what is found of later `days`, of which those in `gathering` are not asked for because of new files."""
+        cut_short, news = days_cut_short(store, days), days_to_extract(log_store, store, days)
+        # One that got no further is asked for by the reason, so that new files do not bring it again at each tick.
+        ripe = {day: digest for day, digest in news.items() if day not in gathering}
+        wanted = {**self.wanted, **dict(sorted({**cut_short, **ripe}.items()))}
+        return Behind((*self.days, *days), wanted, self.gathering + len(news) - len(ripe))
+
+    @property
+    def whole(self) -> list[date]:
+        """The days that are as they should be, or have nothing at all."""
+        return [day for day in self.days if day not in self.wanted] if not self.reason else []
+
+    @property
+    def why_nothing(self) -> str:
+        """Why nothing is wanted."""
+        if self.reason:
+            return self.reason
+        if self.gathering:
+            return f"new log files of {self.gathering} dates gather: these were extracted within the hour"
+        return f"{len(self.days)} dates are up to date" + (f", {self.days[0]} to {self.days[-1]}" if self.days else "")
+
+
 def days_behind(log_store: LogStore, store: TableStore, days: Sequence[date]) -> dict[date, str]:
     """Those of `days`, ascending, that are to be made again or further, each with what tells why."""
-    return dict(sorted({**days_cut_short(store, days), **days_to_extract(log_store, store, days)}.items()))
+    return dict(Behind().with_more(log_store, store, days).wanted)
+
+
+def days_gathering(instance: dg.DagsterInstance, now: datetime) -> set[date]:
+    """Today and yesterday, so far as they were extracted within the hour, or failed to be. Their log files come all the
+    time, and a date is extracted whole: to ask at each new file would be quadratic, hundreds of runs a day."""
+    young = {now.date(), now.date() - timedelta(days=1)}
+    return young & days_run_since(instance, dg.AssetKey(EXTRACTED_LOGS), now - _GATHERED)
 
 
 def dates_to_ask_again(
@@ -101,13 +159,26 @@ def build_automation(
         log_store: dg.ResourceParam[LogStore],
         private_store: dg.ResourceParam[TableStore],
     ) -> dg.SensorResult | dg.SkipReason:
-        days = trailing(datetime.now(UTC).date())
+        now = datetime.now(UTC)
+        days = trailing(now.date())
         after = context.cursor or ""
-        some = [day for day in days if day.isoformat() > after][:_SLICE]
-        found = new_files(context.instance, log_store, private_store, some)
-        ended = not some or some[-1] == days[-1]
-        cursor = _FROM_THE_FIRST if ended else some[-1].isoformat()
-        return dg.SensorResult(**found, cursor=cursor)
+        left = [day for day in days if day.isoformat() > after][:_SLICE]
+        gathering = days_gathering(context.instance, now)
+        found = Behind()
+        for some in in_time(left, 1, _SLICE):
+            try:
+                found = found.with_more(log_store, private_store, some, gathering)
+            except S3logxError as error:
+                if not found.days:  # the next tick begins behind what cannot be listed
+                    found = replace(found, days=tuple(some), reason=str(error))
+                break
+        ended = not left or found.days[-1] == days[-1]
+        cursor = _FROM_THE_FIRST if ended else found.days[-1].isoformat()
+        # In this order: a run that ends meanwhile has told its dates.
+        under_way = days_under_way(context.instance, daily_keys[0])
+        whole = [day for day in found.whole if day not in under_way]
+        events = list(untold(context.instance, private_store, whole))
+        return dg.SensorResult(**asked_of(context.instance, found), cursor=cursor, asset_events=events)
 
     @dg.schedule(
         target=dg.AssetSelection.assets(*daily_keys),
@@ -122,24 +193,20 @@ def build_automation(
         private_store: dg.ResourceParam[TableStore],
     ) -> list[dg.RunRequest] | dg.SkipReason:
         days = trailing(datetime.now(UTC).date())
-        found = new_files(context.instance, log_store, private_store, days)
-        requests: list[dg.RunRequest] = found.get("run_requests", [])
-        return requests or dg.SkipReason(found["skip_reason"])
+        try:
+            found = Behind().with_more(log_store, private_store, days)
+        except S3logxError as error:
+            return dg.SkipReason(str(error))
+        asked = asked_of(context.instance, found)
+        requests: list[dg.RunRequest] = asked.get("run_requests", [])
+        return requests or dg.SkipReason(asked["skip_reason"])
 
     def trailing(today: date) -> list[date]:
         oldest = today - timedelta(days=settings.trailing_dates - 1) if settings.trailing_dates else settings.first_date
         return list(days_between(max(oldest, settings.first_date), today))
 
-    def new_files(
-        instance: dg.DagsterInstance, log_store: LogStore, private_store: TableStore, days: Sequence[date]
-    ) -> dict[str, Any]:
-        try:
-            wanted = days_behind(log_store, private_store, days)
-        except S3logxError as error:
-            return {"skip_reason": str(error)}
-        if not wanted:
-            return {"skip_reason": f"{len(days)} dates are up to date" + (f", {days[0]} to {days[-1]}" if days else "")}
-        return asked_for(instance, wanted, daily_keys)
+    def asked_of(instance: dg.DagsterInstance, found: Behind) -> dict[str, Any]:
+        return asked_for(instance, found.wanted, daily_keys) if found.wanted else {"skip_reason": found.why_nothing}
 
     @dg.sensor(
         job=update_scopes,
@@ -148,9 +215,11 @@ def build_automation(
         description="Requests the job that updates the scopes, when the daily usage has moved on from them.",
     )
     def stale_scopes_sensor(
-        private_store: dg.ResourceParam[TableStore], rules: dg.ResourceParam[Rules]
+        context: dg.SensorEvaluationContext,
+        private_store: dg.ResourceParam[TableStore],
+        rules: dg.ResourceParam[Rules],
     ) -> dg.RunRequest | dg.SkipReason:
-        return _stale_scopes(private_store, rules)
+        return _stale_scopes(context.instance, private_store, rules)
 
     @dg.schedule(
         job=update_scopes,
@@ -160,9 +229,11 @@ def build_automation(
         description="What stale_scopes_sensor does, once a night instead of twice a minute.",
     )
     def daily_scopes(
-        private_store: dg.ResourceParam[TableStore], rules: dg.ResourceParam[Rules]
+        context: dg.ScheduleEvaluationContext,
+        private_store: dg.ResourceParam[TableStore],
+        rules: dg.ResourceParam[Rules],
     ) -> dg.RunRequest | dg.SkipReason:
-        return _stale_scopes(private_store, rules)
+        return _stale_scopes(context.instance, private_store, rules)
 
     weekly_publication = dg.ScheduleDefinition(
         name="weekly_publication",
@@ -211,13 +282,16 @@ def build_automation(
     return sensors, schedules
 
 
-def _stale_scopes(store: TableStore, rules: Rules) -> dg.RunRequest | dg.SkipReason:
+def _stale_scopes(instance: dg.DagsterInstance, store: TableStore, rules: Rules) -> dg.RunRequest | dg.SkipReason:
     try:
         found = plan(store, rules)
     except S3logxError as error:
         return dg.SkipReason(str(error))
     if not found.stale and not found.vanished:
         return dg.SkipReason(f"all {len(found.versions)} scopes are up to date")
+    if is_under_way(instance, update_scopes.name, _SCOPED):
+        # It finds by itself what is stale when it begins; what is stale after it is asked for then.
+        return dg.SkipReason(f"{len(found.stale)} scopes are out of date, and a run that updates scopes is under way")
     news = [f"{scope} {found.versions[scope]}" for scope in found.stale]
     # An update that fails is asked for again the next day.
     today = datetime.now(UTC).date()

@@ -19,6 +19,8 @@ from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES, RunRecor
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.tags import GRPC_INFO_TAG, RUN_KEY_TAG
 
+from s3logx_assets.run_requests import GIVEN_BACK
+
 _UNENDED = [*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.CANCELING]
 _BEGUN = [*_UNENDED, dg.DagsterRunStatus.NOT_STARTED]
 # A run says which process it is in as soon as it begins. One that has not for so long does not begin any more.
@@ -53,7 +55,7 @@ def end_dead_commands(instance: dg.DagsterInstance) -> list[str]:
 def _end(instance: dg.DagsterInstance, run: dg.DagsterRun, why: str) -> None:
     """Marks a run as failed and frees the key that it was asked for by, so that a sensor may ask again."""
     if RUN_KEY_TAG in run.tags:
-        instance.add_run_tags(run.run_id, {RUN_KEY_TAG: f"ended {run.run_id}"})
+        instance.add_run_tags(run.run_id, {RUN_KEY_TAG: f"{GIVEN_BACK} {run.run_id}"})
     instance.report_run_failed(run, why)
 
 

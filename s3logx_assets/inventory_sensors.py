@@ -7,7 +7,6 @@ spare them work, and say what was asked for already.
 """
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
@@ -25,10 +24,9 @@ from s3logx_assets.core.locations import S3Location
 from s3logx_assets.partitions import SNAPSHOTS
 from s3logx_assets.run_requests import asked_for, days_made_since, run_key
 from s3logx_assets.settings import Settings
+from s3logx_assets.ticks import in_time
 
 _EVERY = 30
-# A tick ends after so many seconds, and the next one goes on from there; a tick may take sixty.
-_SECONDS = 20.0
 _SLICE = 200
 
 
@@ -117,12 +115,10 @@ def _dates_with_news(
     dates, record = dates_of(store, snapshot)
     rows = [row for row in dates.to_pylist() if settings.first_date <= row["log_date"] <= datetime.now(UTC).date()]
     left = [row for row in rows if row["log_date"].isoformat() > cursor.after]
-    deadline = time.monotonic() + _SECONDS
     wanted: dict[date, str] = {}
     cut_short: dict[date, str] = {}
     seen = 0
-    while seen < len(left) and (not seen or time.monotonic() < deadline):
-        some = left[seen : seen + _SLICE]
+    for some in in_time(left, _SLICE, _SLICE):
         for row, extracted, news in compared(store, snapshot, record, some, isinstance(settings.logs, S3Location)):
             if news.new or news.changed:
                 wanted[row["log_date"]] = extracted["listing"] if extracted else ""

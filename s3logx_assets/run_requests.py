@@ -3,15 +3,18 @@ sensors' and schedules' business.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import RUN_KEY_TAG
 
 FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _ONE = "dagster/partition"
+# What the key of a run that ended without a word is replaced by, so that the same may be asked for again.
+GIVEN_BACK = "ended"
 # A run of more dates than this is asked for as several.
 MOST_DATES_A_RUN = 366
 _UNDER_WAY = (
@@ -74,8 +77,23 @@ def range_tags(first: date, last: date) -> dict[str, str]:
 
 def days_under_way(instance: dg.DagsterInstance, key: dg.AssetKey) -> set[date]:
     """The dates that a run which has not ended makes the asset `key` for."""
+    return _days_of(instance.get_runs(dg.RunsFilter(statuses=list(_UNDER_WAY))), key)
+
+
+def days_run_since(instance: dg.DagsterInstance, key: dg.AssetKey, moment: datetime) -> set[date]:
+    """The dates for which a run that was asked for after `moment` has made the asset `key`, or failed to. One that was
+    killed and has given its key back is none."""
+    ended = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE], created_after=moment)
+    return _days_of((run for run in instance.get_runs(ended) if not _has_given_back(run)), key)
+
+
+def _has_given_back(run: dg.DagsterRun) -> bool:
+    return run.tags.get(RUN_KEY_TAG, "").startswith(GIVEN_BACK)
+
+
+def _days_of(runs: Iterable[dg.DagsterRun], key: dg.AssetKey) -> set[date]:
     days: set[date] = set()
-    for run in instance.get_runs(dg.RunsFilter(statuses=list(_UNDER_WAY))):
+    for run in runs:
         if run.asset_selection is not None and key not in run.asset_selection:
             continue
         ends = (run.tags.get(FIRST, run.tags.get(_ONE)), run.tags.get(LAST, run.tags.get(_ONE)))
@@ -85,6 +103,12 @@ def days_under_way(instance: dg.DagsterInstance, key: dg.AssetKey) -> set[date]:
             continue  # a run of scopes, or of all there is
         days |= set(days_between(first, last))
     return days
+
+
+def is_under_way(instance: dg.DagsterInstance, job: str, keys: Collection[dg.AssetKey]) -> bool:
+    """Whether a run of the job, or one that was asked for any of the assets `keys`, has not ended."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=list(_UNDER_WAY)))
+    return any(run.job_name == job or not (run.asset_selection or set()).isdisjoint(keys) for run in runs)
 
 
 def days_between(first: date, last: date) -> Iterator[date]:

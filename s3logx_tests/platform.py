@@ -161,6 +161,19 @@ class Platform(Configured):
             status=dg.DagsterRunStatus.STARTED,
         )
 
+    def start_job(self, name: str) -> dg.DagsterRun:
+        """A run of a job that is about to begin, for good."""
+        return self.instance.create_run_for_job(self.definitions().get_job_def(name))
+
+    def start_scope(self, name: str) -> dg.DagsterRun:
+        """A run of one scope's summary that is under way, though nothing runs."""
+        return self.instance.create_run_for_job(
+            self._job(),
+            tags={"dagster/partition": name},
+            asset_selection=frozenset([dg.AssetKey("summaries")]),
+            status=dg.DagsterRunStatus.STARTED,
+        )
+
     def publish(self) -> dg.ExecuteInProcessResult:
         """Materialises the publication."""
         return self._job().execute_in_process(
@@ -181,6 +194,8 @@ class Platform(Configured):
                 if self.instance.is_persistent:  # as the daemon gives it; partitions that are asked for need it
                     context._instance_ref = self.instance.get_ref()
                 found = sensor.evaluate_tick(context)
+            for event in found.asset_events:
+                self.instance.report_runless_asset_event(event)
             # As the daemon does: an empty cursor does not replace one that is there.
             self.cursors[name] = found.cursor or self.cursors.get(name, "")
             for request in found.dynamic_partitions_requests or ():

@@ -8,7 +8,7 @@ the reasons. What a step makes of a date is in the modules beside this one.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import dagster as dg
@@ -62,7 +62,7 @@ class Tools:
     @cached_property
     def history(self) -> History:
         """Which requesters the stored dates had: each date is read once a run, if at all."""
-        return History(lambda day: requesters_of(self.private_store, day))
+        return History(lambda days: self.private_store.each(partial(requesters_of, self.private_store), days))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,15 @@ from s3logx_assets.assets.release import Before, Release, compatible_release, st
 from s3logx_assets.assets.share import refuse_leaks
 from s3logx_assets.assets.summaries import SUMMARIES, TOTALS, Plan, plan_of, present_cutoff, read_scope, true_versions
 from s3logx_assets.core import public_tables
-from s3logx_assets.core.errors import DisclosureError, ReleaseError, StoreError, StoreUnavailable
+from s3logx_assets.core.errors import (
+    DisclosureError,
+    MixedDateError,
+    ReleaseError,
+    S3logxError,
+    StoreBusyError,
+    StoreError,
+    StoreUnavailable,
+)
 from s3logx_assets.core.privacy import attack
 from s3logx_assets.core.privacy.released import ReleasedScope, released_scopes, visible
 from s3logx_assets.core.privacy.strict import WAITING
@@ -38,6 +46,7 @@ from s3logx_assets.metadata import markdown_table
 from s3logx_assets.partitions import SCOPE
 from s3logx_assets.resources import Keyring, Rules
 from s3logx_assets.retries import POLICY, told
+from s3logx_assets.run_requests import days_under_way
 
 _LOG = logging.getLogger(__name__)
 WITHSTANDS = "withstands_attack"
@@ -93,13 +102,14 @@ def _nothing() -> ReleaseError:
 
 
 def _refuse_mixed(store: TableStore, day: str) -> None:
-    """Raises ReleaseError where a date's tables were not made from one another."""
+    """Raises MixedDateError where a date's tables were not made from one another."""
     try:
         inputs_of(store, date.fromisoformat(day), *DAILY_TABLES)
     except StoreError as error:
-        raise ReleaseError(
+        raise MixedDateError(
             f"{error}: dagster asset materialize -m s3logx_assets.definitions "
-            f"--select {','.join(DAILY_TABLES)} --partition-range {day}...{day}"
+            f"--select {','.join(DAILY_TABLES)} --partition-range {day}...{day}",
+            date.fromisoformat(day),
         ) from None
 
 
@@ -301,6 +311,8 @@ def publication(
         except DisclosureError as error:
             context.log_event(dg.AssetCheckEvaluation(context.asset_key, WITHSTANDS, False, {"found": str(error)}))
             raise
+        except MixedDateError as error:
+            raise _half_way(context.instance, error) from None
         own_names = refuse_leaks(release.files, [*keyring.secrets(), *rules.secrets])
         public_store.publish(release.release_id, release.files)
     figures = markdown_table(("figure", "value"), release.archive.items())
@@ -320,6 +332,14 @@ def publication(
         data_version=dg.DataVersion(release.digest[:32]),
         check_results=[_outcome(rules)],
     )
+
+
+def _half_way(instance: dg.DagsterInstance, error: MixedDateError) -> S3logxError:
+    """What a mixed date is: where a run makes it just now it will soon be whole, and the release is tried again, for
+    some minutes; a date takes seconds between its tables."""
+    if error.day in days_under_way(instance, dg.AssetKey(DAILY_USAGE)):
+        return StoreBusyError(f"a run is under way for {error.day}, and {error}")
+    return error
 
 
 def _outcome(rules: Rules) -> dg.AssetCheckResult:

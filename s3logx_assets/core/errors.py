@@ -11,6 +11,7 @@
     │   ├── ShrinkError         a re-extraction would lose files that the ledger has
     │   ├── StoreError          a private or public table is absent, damaged or not writable
     │   ├── ReleaseError        the scopes do not form one consistent release
+    │   │   ├── MixedDateError  the tables of a date were not made from one another
     │   │   └── DisclosureError an attacker could tell something of few people from it
     │   └── ServiceError        a service on the network refuses us: its key is wrong, say
     └── TransientError          the outside world failed; the same call may go through later
@@ -22,6 +23,8 @@
 Messages name the setting, file, date or line *number*; never a line's text, an address or a secret,
 because Dagster keeps exception texts in its event log for ever.
 """
+
+from datetime import date
 
 
 class S3logxError(Exception):
@@ -66,6 +69,14 @@ class StoreError(PermanentError):
 
 class ReleaseError(PermanentError):
     """The scopes' files do not belong together; the message names the command that mends it."""
+
+
+class MixedDateError(ReleaseError):
+    """The tables of the date `day` were not made from one another: it came through some steps and not through all."""
+
+    def __init__(self, message: str, day: date) -> None:
+        super().__init__(message)
+        self.day = day
 
 
 class DisclosureError(ReleaseError):

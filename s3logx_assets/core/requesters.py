@@ -4,8 +4,9 @@ Everything here is said of indexes, so that nobody needs an address to answer it
 lies, does not belong here.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,10 @@ BY_LABEL = pa.schema(
 
 # So many dates are searched one by one before they are merged: merging copies the whole history.
 _UNMERGED = 16
+# Where so many dates did not know all, it takes most of the others too: they are read together, which a store may do
+# at once.
+_ONE_BY_ONE = 16
+_TOGETHER = 64
 
 
 def counted(columns: Iterable[pa.ChunkedArray]) -> tuple[pa.Array, pa.Array]:
@@ -47,10 +52,11 @@ def counted(columns: Iterable[pa.ChunkedArray]) -> tuple[pa.Array, pa.Array]:
 class History:
     """Which requesters each date had, so far as it was asked: a date is read when it is first needed, and once.
 
-    `read` gives the indexes of a date. Dates may be asked about in any order. Held are 12 bytes per distinct requester.
+    `read` gives the indexes of each of some dates. Dates may be asked about in any order. Held are 12 bytes per
+    distinct requester.
     """
 
-    def __init__(self, read: Callable[[date], Indexes]) -> None:
+    def __init__(self, read: Callable[[Sequence[date]], Iterable[Indexes]]) -> None:
         self._read = read
         self._forget()
 
@@ -66,13 +72,15 @@ class History:
         if len(self._recent) > _UNMERGED:
             self._merge()
         left = indexes[self._first_of(indexes) >= day.toordinal()]
-        for other in sorted((other for other in dates if other < day), reverse=True):
+        earlier = sorted((other for other in dates if other < day and other not in self._merged), reverse=True)
+        for number, other in enumerate(earlier):
             if not left.size:
                 break
-            if other not in self._merged:
-                if other not in self._recent:
-                    self._recent[other] = self._read(other)
-                left = left[~among(left, self._recent[other])]
+            if other not in self._recent:
+                unread = (each for each in earlier[number:] if each not in self._recent)
+                some = list(islice(unread, _TOGETHER if number >= _ONE_BY_ONE else 1))
+                self._recent.update(zip(some, self._read(some), strict=True))
+            left = left[~among(left, self._recent[other])]
         return left
 
     def put(self, day: date, indexes: Indexes) -> None:

@@ -15,9 +15,11 @@ from dagster._core.events import EngineEventData
 from dagster._core.storage.tags import GRPC_INFO_TAG, RUN_KEY_TAG
 
 from s3logx_assets import __main__ as commands
-from s3logx_assets import automation
+from s3logx_assets import automation, ticks
+from s3logx_assets.adapters.log_store import Listing, LocalLogStore
+from s3logx_assets.core.errors import SourceUnavailable
 from s3logx_assets.dead_runs import end_dead_runs
-from s3logx_assets.run_requests import run_key_of
+from s3logx_assets.run_requests import GIVEN_BACK, run_key_of
 from s3logx_tests.platform import DAILY, Platform, line
 
 TODAY = datetime.now(UTC).date()
@@ -64,6 +66,20 @@ def test_scopes_that_the_usage_has_moved_on_from_are_asked_for(young: Platform, 
     assert len(young.tick(name)) == 1
     assert young.update_scopes().success
     assert young.tick(name) == "all 2 scopes are up to date"
+
+
+@pytest.mark.parametrize("name", ["stale_scopes_sensor", "daily_scopes"])
+def test_scopes_that_a_run_is_under_way_for_are_not_asked_for(young: Platform, name: str) -> None:
+    """With each date of a backfill the usage was another one, and so was the key of the run that was asked for: over a
+    thousand updates waited in the queue behind a backfill of twelve hours."""
+    assert young.daily(str(TODAY - timedelta(days=5)), str(TODAY)).success
+    for start, what in ((young.start_job, "update_scopes"), (young.start_scope, "archive")):
+        run = start(what)
+        assert young.tick(name) == "2 scopes are out of date, and a run that updates scopes is under way"
+        young.instance.report_run_canceled(run)
+    other = young.start_run("2025-03-01", "2025-03-01")
+    assert len(young.tick(name)) == 1, "a run of dates is none of scopes"
+    young.instance.report_run_canceled(other)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +153,45 @@ def test_a_command_that_was_killed_is_ended_and_a_living_one_is_not(young: Platf
     assert ranges(young.tick("new_log_files_sensor"))[0] == (five, five)
 
 
+def test_new_files_of_young_dates_gather_for_an_hour(young: Platform, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every new log object made its date be extracted whole again at the next tick: over a thousand runs a day in a
+    busy bucket, and a day's work quadratic in its files."""
+    one = str(TODAY - timedelta(days=1))
+    assert (one, one) in ranges(young.tick("new_log_files_sensor")), "at once, when it is seen first"
+    assert young.daily(str(TODAY - timedelta(days=6)), one).success
+    for number in range(2):
+        young.log(f"{one}-09-00-00-B{number}", line("ds1/b", one, number))
+        assert (
+            young.tick("new_log_files_sensor")
+            == "new log files of 1 dates gather: these were extracted within the hour"
+        )
+    assert ranges(young.tick("daily_update")) == [(one, one)], "once a night, it does not wait"
+    capsys.readouterr()
+    assert commands.print_behind(young.settings) == 0
+    assert f"{one}...{one}" in capsys.readouterr().out, "who asks is told all"
+    _age(young, timedelta(hours=1))
+    assert ranges(young.tick("new_log_files_sensor")) == [(one, one)]
+
+
+def test_a_young_date_that_fails_does_not_fail_at_each_new_file(young: Platform) -> None:
+    """Its files were others each time, so the request was another one."""
+    one = str(TODAY - timedelta(days=1))
+    assert young.daily(str(TODAY - timedelta(days=6)), str(TODAY - timedelta(days=2))).success
+    young.log(f"{one}-09-00-00-BAD", "").write_bytes(b"\x1f\x8b damaged")
+    assert not young.daily(one, one).success
+    assert "new log files of 1 dates gather" in str(young.tick("new_log_files_sensor"))
+    (run,) = young.instance.get_runs(limit=1)
+    young.instance.add_run_tags(run.run_id, {RUN_KEY_TAG: f"{GIVEN_BACK} {run.run_id}"})
+    assert ranges(young.tick("new_log_files_sensor")) == [(one, one)], "a run that was killed is no answer"
+
+
+def _age(platform: Platform, by: timedelta) -> None:
+    """Lets all runs have been asked for so long ago."""
+    with closing(sqlite3.connect(platform.folder / "instance" / "history" / "runs.db")) as runs, runs:
+        moment = f"{datetime.now(UTC) - by:%Y-%m-%d %H:%M:%S.%f}"
+        runs.execute("UPDATE runs SET create_timestamp = ?", (moment,))
+
+
 def _begins(instance: dg.DagsterInstance, run: dg.DagsterRun, process: int, moment: datetime) -> None:
     """What an executor reports when it begins."""
     data = EngineEventData.in_process(process)
@@ -172,3 +227,34 @@ def test_after_the_last_slice_of_dates_the_first_is_looked_at_again(
         first = f"4 dates are up to date, {TODAY - timedelta(days=6)} to {TODAY - timedelta(days=3)}"
         last = f"3 dates are up to date, {TODAY - timedelta(days=2)} to {TODAY}"
         assert [young.tick("new_log_files_sensor") for _ in range(4)] == [first, last, first, last]
+
+
+def test_dates_that_take_long_to_list_are_listed_in_several_ticks(
+    young: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a bucket of 110,000 objects a day, seven dates took longer to list than a tick may: Dagster gave it up, and
+    the next one began anew, for good; nothing was ever extracted."""
+    monkeypatch.setattr(ticks, "SECONDS", 0.0)
+    five, one = str(TODAY - timedelta(days=5)), str(TODAY - timedelta(days=1))
+    found = [young.tick("new_log_files_sensor") for _ in range(8)]
+    assert [ranges(each) for each in found if not isinstance(each, str)] == [[(five, five)], [(one, one)]]
+    assert [each for each in found if isinstance(each, str)] == [
+        f"1 dates are up to date, {day} to {day}"
+        for day in (TODAY - timedelta(days=back) for back in (6, 4, 3, 2, 0, 6))
+    ]
+
+
+def test_what_was_found_before_the_source_failed_is_asked_for(young: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next tick goes on where it failed, and says so; the one after it is behind that."""
+    genuine = LocalLogStore.listings
+
+    def failing(store: LocalLogStore, days: Sequence[date]) -> Iterator[tuple[date, Listing]]:
+        if TODAY - timedelta(days=3) in days:
+            raise SourceUnavailable("the source is down")
+        return genuine(store, days)
+
+    monkeypatch.setattr(LocalLogStore, "listings", failing)
+    five, one = str(TODAY - timedelta(days=5)), str(TODAY - timedelta(days=1))
+    assert ranges(young.tick("new_log_files_sensor")) == [(five, five)]
+    assert young.tick("new_log_files_sensor") == "the source is down"
+    assert ranges(young.tick("new_log_files_sensor")) == [(one, one)]

@@ -1,6 +1,8 @@
 """Steps that follow others by automation conditions: once for each change, and not for what did not change."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from s3logx_assets.core.addresses import AddressBlock
 from s3logx_assets.core.errors import StoreError
+from s3logx_assets.run_requests import FIRST, LAST
 from s3logx_tests.platform import DAILY, EvenOddGeolocator, Platform, line
 
 DAYS = ("2025-03-01", "2025-03-02")
@@ -125,3 +128,38 @@ def test_a_date_that_got_no_further_is_tried_once_more(made: tuple[Platform, Wat
     platform.geolocator = EvenOddGeolocator()
     assert platform.daily(DAYS[0], DAYS[0], DAILY[2:]).success
     assert watch.requested() == {}
+
+
+def test_what_the_store_has_and_the_history_has_not_is_told_and_followed_by_nothing(tmp_path: Path) -> None:
+    """A run was killed between a date's last table and its events: the store had the date whole, so no sensor asked,
+    the UI showed it as missing for good, and no step ever followed another on it."""
+    today = datetime.now(UTC).date()
+    whole, part = (str(today - timedelta(days=back)) for back in (3, 2))
+    with dg.DagsterInstance.ephemeral() as instance, dg.DagsterInstance.ephemeral() as killed:
+        platform = Platform.make(tmp_path, instance)
+        for day in (whole, part):
+            platform.log(f"{day}-05-00-00-AA", line("ds1/a", day))
+        assert replace(platform, instance=killed).daily(whole, whole).success
+        assert replace(platform, instance=killed).daily(part, part, DAILY[:3]).success
+        watch = Watch(platform)
+        assert watch.requested() == {}
+        run = platform.start_run(whole, whole)
+        platform.tick("new_log_files_sensor")
+        assert platform.materialized("daily_usage") == set(), "the run will tell it"
+        instance.report_run_canceled(run)
+        for _ in range(2):
+            found = platform.tick("new_log_files_sensor")
+            assert not isinstance(found, str)
+            (request,) = found
+            assert request.tags[FIRST] == request.tags[LAST] == part
+            assert [platform.materialized(asset) for asset in DAILY] == [{whole}] * len(DAILY)
+            assert watch.requested() == {}
+        for asset in DAILY:
+            (event,) = instance.fetch_materializations(dg.AssetKey(asset), limit=9).records
+            assert event.asset_materialization is not None
+            record = platform.store.record(asset, f"log_date={whole}")
+            assert record is not None
+            assert (event.asset_materialization.tags or {})["dagster/data_version"] == record["data_version"]
+        platform.log(f"{whole}-09-00-00-BB", line("ds1/new", whole, host=3))
+        assert platform.daily(whole, whole, ["extracted_logs"]).success
+        assert watch.requested() == {key: {whole} for key in DAILY[1:]}, "from now on steps follow"

@@ -131,7 +131,8 @@ def test_checks_jobs_sensors_and_schedules(tmp_path: Path) -> None:
     assert "update_scopes" in found.job_names
     sensors = {sensor.name: sensor.default_status for sensor in found.sensor_defs}
     assert sensors == dict.fromkeys(
-        ("new_log_files_sensor", "stale_scopes_sensor", "steps_follow"), dg.DefaultSensorStatus.RUNNING
+        ("new_log_files_sensor", "stale_scopes_sensor", "dead_runs_sensor", "steps_follow"),
+        dg.DefaultSensorStatus.RUNNING,
     )
     running, stopped = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
     assert {item.name: (item.cron_schedule, item.default_status) for item in found.schedule_defs} == {

@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from s3logx_assets import inventory_sensors
+from s3logx_assets import inventory_sensors, ticks
 from s3logx_assets.adapters.log_store import LocalLogStore
 from s3logx_assets.assets.inventory import dates_of, rows_of, stored_snapshots
 from s3logx_assets.core.address_classes import CLASSES
@@ -218,7 +218,7 @@ def test_many_dates_are_compared_in_several_ticks(listed: Platform, monkeypatch:
     write_snapshot(listed, more=rows)
     assert make(listed).success
     monkeypatch.setattr(inventory_sensors, "_SLICE", 100)
-    monkeypatch.setattr(inventory_sensors, "_SECONDS", 0.0)
+    monkeypatch.setattr(ticks, "SECONDS", 0.0)
     assert "up to date" not in str(listed.tick("inventory_files_sensor"))  # at least one slice a tick
     covered: list[tuple[str, str]] = []
     for _ in range(6):

@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
+from dagster._core.execution.plan.active import ActiveExecution
 
-from s3logx_tests.platform import Platform, failure_text, line
+from s3logx_tests.platform import DAILY, Platform, failure_text, line
 
 
 def fill(platform: Platform, last: int = 6) -> None:
@@ -138,6 +139,29 @@ def test_a_mixed_set_of_dates_is_refused(released: Platform) -> None:
     text = failure_text(released.publish())
     assert "of 2025-03-03 was made from other extracted_logs than the present" in text
     assert "--partition-range 2025-03-03...2025-03-03" in text
+
+
+def test_a_date_that_a_run_is_making_is_waited_for(released: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where runs are side by side, the week's only try met a date between two of its steps, and there was no release
+    that week."""
+    day = "2025-03-03"
+    released.log(f"{day}-09-00-00-BB", line("ds1/late", day, host=77))
+    assert released.daily(day, day, ["extracted_logs"]).success
+    other = released.start_run(day, day)
+    tries = 0
+
+    def meanwhile(plan: ActiveExecution) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            assert released.daily(day, day, DAILY[1:]).success
+            assert released.update_scopes().success
+            released.instance.report_run_canceled(other)
+        plan._waiting_to_retry = dict.fromkeys(plan._waiting_to_retry, 0.0)
+
+    monkeypatch.setattr(ActiveExecution, "sleep_til_ready", meanwhile)
+    assert released.publish().success
+    assert tries == 2
 
 
 def test_a_dataset_that_is_mapped_away_leaves_the_next_release(released: Platform) -> None:

@@ -1,6 +1,7 @@
 """Who is new, and how many come from where: known answers, the order of dates, what is read and how often."""
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
 import numpy as np
@@ -32,11 +33,13 @@ class Stored:
     def __init__(self, requesters: dict[int, set[int]]) -> None:
         self.requesters = {day(number): indexes for number, indexes in requesters.items()}
         self.reads: list[date] = []
+        self.together: list[int] = []
         self.history = History(self.read)
 
-    def read(self, when: date) -> Indexes:
-        self.reads.append(when)
-        return sorted_of(self.requesters[when])
+    def read(self, days: Sequence[date]) -> Iterator[Indexes]:
+        self.reads += days
+        self.together.append(len(days))
+        return (sorted_of(self.requesters[when]) for when in days)
 
     def asked(self, number: int, indexes: set[int]) -> list[int]:
         found: list[int] = self.history.newcomers(day(number), sorted_of(indexes), list(self.requesters)).tolist()
@@ -79,6 +82,17 @@ def test_a_run_over_many_dates_reads_each_stored_date_once() -> None:
     for number in range(60, 120):
         assert stored.write(number, {number, number - 1, 1000}) == [number]
     assert len(stored.reads) == len(set(stored.reads)) == 60
+
+
+def test_many_dates_are_read_together() -> None:
+    """Each run read the dates one after the other: with ten years of them in a bucket, 3,650 waits for each new day."""
+    stored = Stored({number: {number} for number in range(3650)})
+    assert stored.write(3650, {0, 3650}) == [3650]
+    assert len(stored.reads) == len(set(stored.reads)) == 3650
+    assert len(stored.together) < 80
+    few = Stored({number: {number} for number in range(3650)})
+    assert few.write(3650, {3640}) == []
+    assert few.reads == [day(number) for number in range(3649, 3639, -1)]
 
 
 def test_dates_may_be_made_in_any_order() -> None:

@@ -171,7 +171,11 @@ class Archive(Configured):
                 found[" ".join(table)] = read
         releases = build_release_store(self.settings)
         if (latest := releases.latest()) is not None:
-            for scope in json.loads(releases.read(latest, "totals.json")):
+            try:
+                totals = json.loads(releases.read(latest, "totals.json"))
+            except ValueError:
+                raise StoreError(f"the totals of {latest} cannot be read") from None
+            for scope in totals:
                 for kind in ("by_day", "by_asset", "by_region"):
                     name = f"summaries/{scope}/{kind}.tsv"
                     found[name] = Counter(releases.read(latest, name).decode().splitlines())
@@ -221,6 +225,20 @@ class Archive(Configured):
         gone = self.before.keys() & expected.keys() - found.keys()
         # One that is damaged is not gone.
         return len(neither) + max(damaged, len(gone)) + (not self._is_told_whole())
+
+    def missing(self, expected: Contents, steps: Sequence[str] = STEPS) -> int:
+        """How many rows are not there that these steps have made."""
+        assets = DAILY if steps == STEPS[:1] else (*DAILY, *SCOPED)
+        made = {
+            name: rows
+            for name, rows in expected.items()
+            if name.split()[0] in assets or (steps == STEPS and not name.startswith(_BESIDE))
+        }
+        try:
+            found = self.contents()
+        except StoreError:
+            return max(1, self.damaged())
+        return sum((made[name] - found.get(name, Counter())).total() for name in made)
 
     def _is_told_whole(self) -> bool:
         """Whether the latest release is what its checksums say. None need be there where nothing was before."""

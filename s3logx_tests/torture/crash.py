@@ -11,7 +11,9 @@ import random
 import shutil
 import signal
 import sqlite3
+import stat
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -21,20 +23,22 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
 from s3logx_assets import dagster_home
-from s3logx_assets.adapters import gawk, local_files, s3_files
+from s3logx_assets.adapters import gawk, local_files, release_store, s3_files
+from s3logx_assets.adapters.files import Confirm
 from s3logx_assets.adapters.release_store import LocalReleaseStore
+from s3logx_assets.adapters.s3 import Bucket
 from s3logx_assets.adapters.s3_release_store import LATEST, S3ReleaseStore
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_tests.s3_server import s3_server
 from s3logx_tests.torture.archive import Archive, Contents
 from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll, intact
-from s3logx_tests.torture.child import Child
-from s3logx_tests.torture.steps import Count, Die, Step, die, watch
+from s3logx_tests.torture.child import STEPS, Child
+from s3logx_tests.torture.steps import Count, Die, Step, Witness, die, watch
 
 _SETTINGS = {"S3LOGX_LAG_DAYS": "0"}
 _AT_ONCE = 2
@@ -166,7 +170,7 @@ def at_any_moment(place: Place, tries: int, campaign: Campaign) -> Toll:
 
 def two_runs_at_once(place: Place, tries: int, campaign: Campaign) -> Toll:
     """Two runs of the same dates and assets; in three of four tries one of them, or both, are killed at a random moment.
-    Either may fail, since the other has what it needs; a third run ends it. Every second time there is something already."""
+    Who lives ends well, unless it says to run again; a third run ends it. Every second time there is something already."""
     with place(campaign) as make:
         again = with_past(make)
         expected, _, seconds = calm(make)
@@ -186,11 +190,16 @@ def two_runs_at_once(place: Place, tries: int, campaign: Campaign) -> Toll:
                 doomed[0].wait(moment)
             for child in doomed:
                 child.kill()
-            first.end()
+            failed = sum(child.end() != 0 and not _is_busy(child) for child in (first, second) if child not in doomed)
             wanted = expected_again if has_past else expected
-            return _again(archive, second, wanted, campaign) + Toll(manual=len(first.orphans()))
+            return _again(archive, second, wanted, campaign) + Toll(manual=len(first.orphans()) + failed)
 
         return at_once(one, plans, "none, one, the other, both killed", _parallel(place) // 2)
+
+
+def _is_busy(child: Child) -> bool:
+    """Whether a run gave way to another one, and said so."""
+    return "run again" in child.output.read_text()
 
 
 def first_openings(tries: int, campaign: Campaign) -> Toll:
@@ -253,64 +262,165 @@ def asked_to_end(tries: int, campaign: Campaign) -> Toll:
 
 
 def power_loss(campaign: Campaign) -> Toll:
-    """The power goes at a step: of what was not synced nothing is left, though it was renamed into its place already. The
-    worst that a file system may do is done to the files, in a process that dies at the step."""
-    with in_folder(campaign) as make:
+    """The power goes at a step of a run that makes anew what is there, or when so many of its jobs have ended well: of what
+    was not synced only half is left, and names are as they were when their folder was. The worst that a file system may do
+    is done to the files, in a process that dies at the step. What a job said was made must be there without another run."""
+    with in_folder(campaign) as copy:
+        make = with_past(copy)
         expected, steps, _ = calm(make)
         chosen = [step for step in steps if step.kind in ("rename", "fsync", "event")]
-        if campaign.short:
-            chosen = random.Random(campaign.seed).sample(chosen, 6)
-        elif len(chosen) > _POWER_LOSSES:
-            chosen = sorted(random.Random(campaign.seed).sample(chosen, _POWER_LOSSES))
+        tries = 3 if campaign.short else min(len(chosen), _POWER_LOSSES)
+        moments = [*sorted(random.Random(campaign.seed).sample(chosen, tries)), *range(1, len(STEPS) + 1)]
 
-        def one(step: Step) -> Toll:
-            archive = make(f"power-{step}")
-            child = archive.start(campaign.sabotage, PowerLoss(step, archive.folder / "unsynced"))
-            child.end()
-            _lose(archive.folder / "unsynced")
-            return _again(archive, child, expected, campaign, whole=False)
+        def one(moment: Step | int) -> Toll:
+            archive = make(f"power-{moment}")
+            jobs = STEPS if isinstance(moment, Step) else STEPS[:moment]
+            child = archive.start(campaign.sabotage, PowerLoss(moment, archive.folder), jobs)
+            ended_well = child.end() == 0
+            _lose(archive.folder)
+            kept = Toll(lost=archive.missing(expected, jobs)) if ended_well else Toll()
+            return kept + _again(archive, child, expected, campaign, whole=False)
 
-        return at_once(one, chosen, f"{len(chosen)} moments between writing, syncing and renaming")
+        return at_once(one, moments, f"{tries} moments between writing, syncing and renaming, and each job's end")
+
+
+# Where it is told what a loss of power undoes, and where files are kept that were replaced; below an archive's folder.
+_UNSYNCED, _ASIDE = "unsynced.json", "aside"
 
 
 @dataclass(frozen=True)
 class PowerLoss:
-    """Dies before the step `at`, and leaves in `file` which files were written and not synced by then."""
+    """Dies before the step `at`, or ends when all is done, and leaves in `folder` what was not synced by then."""
 
-    at: Step
-    file: Path
+    at: Step | int
+    folder: Path
 
     def __call__(self) -> None:
-        unsynced: set[tuple[int, int]] = set()
-        sync = os.sync
+        unsynced = _Unsynced(self.folder)
+        sync, leave = os.sync, os._exit
 
         def sync_everything() -> None:
             sync()
             unsynced.clear()
 
+        def end(code: int) -> None:
+            unsynced.write()
+            leave(code)
+
         def plan(step: Step) -> None:
             if step == self.at:
-                self.file.write_text("\n".join(f"{device} {inode}" for device, inode in sorted(unsynced)))
+                unsynced.write()
                 die()
 
-        os.sync = sync_everything
-        watch(plan, lambda file: unsynced.add(_identity(file)), lambda file: unsynced.discard(_identity(file)))
+        os.sync, os._exit = sync_everything, end  # type: ignore[assignment]
+        watch(plan, unsynced)
 
 
-def _identity(descriptor: int) -> tuple[int, int]:
-    status = os.fstat(descriptor)
+class _Name(NamedTuple):
+    """A new name of a file or a folder; of one that was renamed the old one, its inode, and where the file is kept that had
+    the name before."""
+
+    name: str
+    old: str = ""
+    inode: int = 0
+    kept: str = ""
+
+    def undo(self) -> None:
+        path = Path(self.name)
+        if not self.old:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        elif os.path.lexists(path) and path.lstat().st_ino == self.inode:  # or the rename was still to come
+            Path(self.old).parent.mkdir(parents=True, exist_ok=True)  # gone later than the name
+            path.rename(self.old)
+            if self.kept:
+                os.link(self.kept, path, follow_symlinks=False)
+
+
+class _Unsynced(Witness):
+    """The files whose contents, and the names whose folders, were not synced yet. A name that was taken away stays so."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / _ASIDE).mkdir()
+        self._lock = threading.RLock()
+        self._numbers = itertools.count()
+        self._opened: set[str] = set()
+        self._files: set[tuple[int, int]] = set()
+        self._names: list[_Name] = []
+
+    def opens(self, path: str, flags: int) -> None:
+        with self._lock:
+            is_new = not os.path.lexists(path)
+            if is_new:
+                self._names.append(_Name(path))
+            if is_new or flags & os.O_TRUNC:
+                self._opened.add(path)
+
+    def makes(self, path: str) -> None:
+        with self._lock:
+            if not os.path.lexists(path):
+                self._names.append(_Name(path))
+
+    def renames(self, path: str, name: str) -> None:
+        with self._lock:
+            self._find_opened()
+            if os.path.lexists(path):
+                self._names.append(_Name(name, path, os.lstat(path).st_ino, self._kept(name)))
+
+    def wrote(self, descriptor: int) -> None:
+        with self._lock:
+            self._files.add(_identity(os.fstat(descriptor)))
+
+    def synced(self, descriptor: int) -> None:
+        place, status = os.readlink(f"/proc/self/fd/{descriptor}"), os.fstat(descriptor)
+        with self._lock:
+            self._find_opened()
+            self._files.discard(_identity(status))
+            if stat.S_ISDIR(status.st_mode):
+                stays = [each for each in self._names if os.path.dirname(each.name) == place]
+                self._names = [each for each in self._names if each not in stays]
+                for old, new in ((f"{each.old}/", f"{each.name}/") for each in stays if each.old):
+                    self._names = [each._replace(name=each.name.replace(old, new, 1)) for each in self._names]
+
+    def clear(self) -> None:
+        with self._lock:
+            self._find_opened()
+            self._files.clear()
+            self._names.clear()
+
+    def write(self) -> None:
+        with self._lock:
+            self._find_opened()
+            (self._folder / _UNSYNCED).write_text(json.dumps([sorted(self._files), self._names]))
+
+    def _find_opened(self) -> None:
+        """A file is told of before it is there, so it is looked for later."""
+        for path in [path for path in self._opened if os.path.lexists(path)]:
+            self._opened.remove(path)
+            self._files.add(_identity(os.lstat(path)))
+
+    def _kept(self, name: str) -> str:
+        if not os.path.lexists(name) or (os.path.isdir(name) and not os.path.islink(name)):
+            return ""
+        kept = str(self._folder / _ASIDE / str(next(self._numbers)))
+        os.link(name, kept, follow_symlinks=False)
+        return kept
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _lose(names: Path) -> None:
-    """Cuts the files that were not synced, wherever they are by now."""
-    if not names.exists():
-        return  # the run ended before the step
-    lost = {tuple(map(int, line.split())) for line in names.read_text().splitlines()}
-    for path in (names.parent / "home").rglob("*"):
-        status = path.lstat()
-        if path.is_file() and not path.is_symlink() and (status.st_dev, status.st_ino) in lost:
-            os.truncate(path, status.st_size // 2)
+def _lose(folder: Path) -> None:
+    """Takes back the names that were not synced, the last first, and cuts the files, wherever they are by now."""
+    files, names = json.loads((folder / _UNSYNCED).read_text())
+    for name in reversed(names):
+        _Name(*name).undo()
+    lost = set(map(tuple, files))
+    for path in (folder / "home").rglob("*"):
+        if path.is_file() and not path.is_symlink() and _identity(path.lstat()) in lost:
+            os.truncate(path, path.lstat().st_size // 2)
+    shutil.rmtree(folder / _ASIDE)
 
 
 def calm(make: Maker) -> tuple[Contents, list[Step], float]:
@@ -443,6 +553,22 @@ def _never_synced() -> None:
     local_files.replacing = replacing  # type: ignore[assignment]
 
 
+def _folders_never_synced() -> None:
+    """A new name is not put on disk."""
+    for module in (local_files, release_store):
+        vars(module)["sync_folder"] = lambda folder: None
+
+
+def _release_never_synced() -> None:
+    """A release is shown before its files are on disk."""
+
+    def write(path: Path, content: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    LocalReleaseStore._write_file = staticmethod(write)  # type: ignore[method-assign]
+
+
 def outliving() -> None:
     """A process beside gawk does not notice that the run is gone."""
     program = gawk.executable
@@ -479,6 +605,31 @@ def _appended() -> None:
     TableStore.write_groups = write_groups  # type: ignore[method-assign]
 
 
+def _in_two_requests() -> None:
+    """Of an object half is put first, and some time later all of it."""
+    genuine = Bucket.put
+
+    def put(self, key, content, *how):  # type: ignore[no-untyped-def]
+        if isinstance(content, bytes):
+            genuine(self, key, content[: len(content) // 2], *how)
+            time.sleep(0.5)  # so that most moments are between them
+        genuine(self, key, content, *how)
+
+    Bucket.put = put  # type: ignore[method-assign]
+
+
+def _nobody_waits() -> None:
+    """Two work at the same time on what is for one alone, and take some time for it, so that they meet."""
+
+    @contextmanager
+    def locked(place: object, folder: str = "") -> Iterator[Confirm]:
+        yield lambda: time.sleep(1)
+
+    local_files.LocalFiles.locked = locked  # type: ignore[method-assign,assignment]
+    s3_files.S3Files.locked = locked  # type: ignore[method-assign,assignment]
+    vars(release_store)["locked"] = locked
+
+
 def _all_at_once() -> None:
     """Nobody waits for who makes Dagster's history."""
     dagster_home._alone = lambda home: nullcontext()  # type: ignore[assignment,return-value]
@@ -488,6 +639,7 @@ _IN_PLACE = Break("tables are written where they are read", written_in_place)
 GONE_FIRST = Break("the old table goes before the new one is there", gone_first)
 _SHOWN_EARLY = Break("a release is shown before it is whole", _shown_early)
 _APPENDED = Break("a date that is made again is added to what is there", _appended)
+_NOBODY_WAITS = Break("nobody waits for who writes", _nobody_waits)
 
 ATTACKS = (
     Attack(
@@ -509,14 +661,16 @@ ATTACKS = (
     Attack(
         "crash: killed at any moment, store in a bucket",
         partial(at_any_moment, _in_bucket, _MOMENTS_IN_BUCKET),
-        (_APPENDED,),
+        (Break("an object is put in two requests", _in_two_requests),),
         waits=True,
     ),
-    Attack("crash: two runs at once, local store", partial(two_runs_at_once, in_folder, _MOMENTS_OF_TWO), (_APPENDED,)),
+    Attack(
+        "crash: two runs at once, local store", partial(two_runs_at_once, in_folder, _MOMENTS_OF_TWO), (_NOBODY_WAITS,)
+    ),
     Attack(
         "crash: two runs at once, store in a bucket",
         partial(two_runs_at_once, _in_bucket, _MOMENTS_OF_TWO_IN_BUCKET),
-        (_APPENDED,),
+        (_NOBODY_WAITS,),
         waits=True,
     ),
     Attack(
@@ -525,5 +679,13 @@ ATTACKS = (
         (Break("nobody waits for who makes the history", _all_at_once),),
     ),
     Attack("crash: SIGTERM and SIGINT", partial(asked_to_end, 40), (Break("a process outlives the run", outliving),)),
-    Attack("crash: power loss", power_loss, (Break("a table is renamed before it is synced", _never_synced),)),
+    Attack(
+        "crash: power loss",
+        power_loss,
+        (
+            Break("a table is renamed before it is synced", _never_synced),
+            Break("a folder is not synced", _folders_never_synced),
+            Break("a release is shown before it is synced", _release_never_synced),
+        ),
+    ),
 )

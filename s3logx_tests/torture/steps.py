@@ -33,26 +33,41 @@ Plan = Callable[[Step], None]
 # What paths of the store, the release and the scratch have in them.
 _PLACES = ("/s3logx", "/scratch")
 _LOCAL = {"os.mkdir": "mkdir", "os.rename": "rename", "os.link": "link", "os.remove": "remove", "os.rmdir": "rmdir"}
+# The system's own calls; of these two the place is the second argument.
+_MADE_LAST = ("os.link", "os.symlink")
+_MAKE = ("os.mkdir", *_MADE_LAST)
+_CHANGES = (*_LOCAL, "os.symlink")
 _OF_BUCKET = ("put", "put_if", "copy", "remove")
 
 
-def _nothing(descriptor: int) -> None:
-    pass
+class Witness:
+    """Is told what becomes of files and names at _PLACES; this one does not mind."""
+
+    def opens(self, path: str, flags: int) -> None:
+        """Before a file is opened that is made if it is not there."""
+
+    def makes(self, path: str) -> None:
+        """Before a folder or a link is made."""
+
+    def renames(self, path: str, name: str) -> None:
+        """Before `path` gets another name."""
+
+    def wrote(self, descriptor: int) -> None:
+        """Before a table is written to."""
+
+    def synced(self, descriptor: int) -> None:
+        """When a file or a folder was synced."""
 
 
-def watch(
-    plan: Plan,
-    wrote: Callable[[int], None] = _nothing,
-    synced: Callable[[int], None] = _nothing,
-) -> None:
+def watch(plan: Plan, witness: Witness | None = None) -> None:
     """From now on in this process, `plan` is called before every step at one of _PLACES, and before every change of a bucket
-    and every event. `wrote` and `synced` get the descriptor of each file that a table was written
-    to, and of each that was synced."""
+    and every event; then the `witness` is told."""
     from dagster import DagsterInstance
 
-    from s3logx_assets.adapters import local_files
+    from s3logx_assets.adapters import local_files, renames
     from s3logx_assets.adapters.s3 import Bucket
 
+    told = witness or Witness()
     counts: Counter[str] = Counter()
     lock = threading.RLock()
 
@@ -65,17 +80,23 @@ def watch(
         return isinstance(path, str | os.PathLike) and any(place in os.fspath(path) for place in _PLACES)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in _LOCAL and is_watched(arguments[0]):
-            step(_LOCAL[event])
-        elif (
-            event == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_CREAT and is_watched(arguments[0])
-        ):
-            step("create")
+        if event == "open":
+            path, _, flags = arguments
+            if isinstance(flags, int) and flags & os.O_CREAT and is_watched(path):
+                step("create")
+                told.opens(os.fspath(path), flags)
+        elif event in _CHANGES and is_watched(place := arguments[event in _MADE_LAST]):
+            if event in _LOCAL:
+                step(_LOCAL[event])
+            if event == "os.rename":
+                told.renames(os.fspath(place), os.fspath(arguments[1]))
+            elif event in _MAKE:
+                told.makes(os.fspath(place))
 
     class WatchedFile(io.FileIO):
         def write(self, content: Any) -> int:
             step("write")
-            wrote(self.fileno())
+            told.wrote(self.fileno())
             return super().write(content) or 0
 
     sync = os.fsync
@@ -84,7 +105,14 @@ def watch(
         if is_watched(os.readlink(f"/proc/self/fd/{descriptor}")):
             step("fsync")
         sync(descriptor)
-        synced(descriptor)
+        told.synced(descriptor)
+
+    rename = renames._renamed
+
+    def renamed(path: Path, name: Path, how: int) -> bool:
+        if how == renames._NOREPLACE and is_watched(path):
+            told.renames(os.fspath(path), os.fspath(name))
+        return rename(path, name, how)
 
     def before(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
         def stepped(*arguments: Any, **options: Any) -> Any:
@@ -95,6 +123,7 @@ def watch(
 
     sys.addaudithook(hook)
     setattr(os, "fsync", fsync)  # noqa: B010
+    setattr(renames, "_renamed", renamed)  # noqa: B010  # it goes past the audit
     setattr(local_files, "io", SimpleNamespace(FileIO=WatchedFile, BufferedWriter=io.BufferedWriter))  # noqa: B010
     for name in _OF_BUCKET:
         setattr(Bucket, name, before(getattr(Bucket, name), f"bucket {name}"))

@@ -21,8 +21,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG, RUN_KEY_TAG
 
 from s3logx_assets.run_requests import GIVEN_BACK
 
-_UNENDED = [*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.CANCELING]
-_BEGUN = [*_UNENDED, dg.DagsterRunStatus.NOT_STARTED]
+_BEGUN = [*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.NOT_STARTED]
 # A run says which process it is in as soon as it begins. One that has not for so long does not begin any more.
 _BEGINS_WITHIN = timedelta(minutes=10)
 # How far a clock may have been put right since a process began.
@@ -31,7 +30,9 @@ _CLOCKS_DIFFER = 60.0  # seconds
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Where no code location is at work: ends the runs that one launched, and those of commands that are dead; their ids."""
-    launched = [run for run in instance.get_runs(dg.RunsFilter(statuses=_UNENDED)) if GRPC_INFO_TAG in run.tags]
+    launched = [
+        run for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)) if GRPC_INFO_TAG in run.tags
+    ]
     for run in launched:
         _end(instance, run, "The run ended with the machine, or with the code location that it was a process of.")
     return [*(run.run_id for run in launched), *end_dead_commands(instance)]

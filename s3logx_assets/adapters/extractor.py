@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from s3logx_assets.adapters.duplicates import EqualRecords, equal_files
 from s3logx_assets.adapters.gawk import Gawk, RecordFeeder, Report
 from s3logx_assets.adapters.log_contents import contents
-from s3logx_assets.adapters.log_store import Listing, LogStore
+from s3logx_assets.adapters.log_store import FILES_AT_ONCE, Listing, LogStore
 from s3logx_assets.adapters.memory import freed_memory_kept, system_allocator
 from s3logx_assets.adapters.row_runs import RowCollector
 from s3logx_assets.core import extraction
@@ -38,9 +38,6 @@ from s3logx_assets.core.log_lines import REJECT_REASONS, SKIP_RULES
 _BATCH_BYTES = 8 << 20
 _BATCH_FILES = 400
 _REPORTED = 20
-# Dates are taken together until they have so many files, of which each takes about 600 bytes of memory until all are
-# through: enough that to begin and end the processes does not count.
-_FILES_AT_ONCE = 200_000
 # The program's counts, in its order.
 _PROGRAM_COUNTS = (
     *(f"skipped_{rule}" for rule in SKIP_RULES if rule != "excluded"),
@@ -390,7 +387,7 @@ def _slice(listings: Iterator[tuple[date, Listing]]) -> Iterator[tuple[date, Lis
     for day, listing in listings:
         yield day, listing
         files += len(listing.objects)
-        if files >= _FILES_AT_ONCE:
+        if files >= FILES_AT_ONCE:
             return
 
 

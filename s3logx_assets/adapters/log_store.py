@@ -49,6 +49,11 @@ class LogReader(Protocol):
         """Raises LogFileError if the object is no longer what was listed."""
 
 
+# Dates are taken together until they have so many files, of which each takes about 600 bytes of memory until all are
+# through: enough that to begin and end a listing, or the processes that read, does not count.
+FILES_AT_ONCE = 200_000
+
+
 class LogStore(Protocol):
     """A source of log objects."""
 

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import chain
 from operator import attrgetter
 
-from s3logx_assets.adapters.log_store import NEIGHBOURS, Listing, LogReader, kind_below
+from s3logx_assets.adapters.log_store import FILES_AT_ONCE, NEIGHBOURS, Listing, LogReader, kind_below
 from s3logx_assets.adapters.s3 import Bucket, ObjectChanged, StoredObject, behind
 from s3logx_assets.adapters.s3_ahead import ahead
 from s3logx_assets.core.concurrency import mapped
@@ -26,9 +26,8 @@ _LISTINGS_AT_ONCE = 16
 _SMALL = 1 << 20
 # Dates that one listing serves: more of them at once make better use of the connection, fewer waste less on gaps.
 _DATES_A_LISTING = 32
-# So many dates are listed together at first, then as many as should have so many files: of many small dates a lot.
+# So many dates are listed together at first, then as many as should have FILES_AT_ONCE: of many small dates a lot.
 _DATES_AT_FIRST, _DATES_AT_ONCE = 4, _DATES_A_LISTING * _LISTINGS_AT_ONCE
-_FILES_AT_ONCE = 200_000
 # A prefix with more folders than this, or more objects of another kind, is not where logs are.
 _MOST_FOLDERS = 2_000
 _MOST_IGNORED = 20_000
@@ -78,7 +77,7 @@ class S3LogStore:
             for day, listing in self._listed(survey, days[start : start + count]):
                 files += len(listing.objects)
                 yield day, listing
-            start, count = start + count, min(max(_FILES_AT_ONCE * count // max(files, 1), 1), _DATES_AT_ONCE)
+            start, count = start + count, min(max(FILES_AT_ONCE * count // max(files, 1), 1), _DATES_AT_ONCE)
 
     def _listed(self, survey: _Survey, days: Sequence[date]) -> Iterator[tuple[date, Listing]]:
         """The same of some dates, all held in memory."""

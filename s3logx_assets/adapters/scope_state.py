@@ -152,7 +152,7 @@ class HeldUsage:
 
     def present(self, day: str) -> pa.Table:
         """DAILY_USAGE of a date, texts dictionary-encoded. Raises StoreError."""
-        return self._held(day, _rows) if day in self.news else self._counted(day, _rows)
+        return self._present(day, _rows)
 
     def counted(self, day: str) -> pa.Table:
         """The same as the scopes counted it."""
@@ -160,7 +160,7 @@ class HeldUsage:
 
     def present_groups(self, day: str) -> list[tuple[str, Group]]:
         """The groups of a date; none where there is no usage any more."""
-        return self._held(day, _groups) if day in self.news else self._counted(day, _groups)
+        return self._present(day, _groups)
 
     def counted_groups(self, day: str) -> list[tuple[str, Group]]:
         """The groups of a date as the scopes counted them."""
@@ -176,7 +176,9 @@ class HeldUsage:
         write_state(self.store, State(days, tags, scopes, types))
         _take_over(self.store, self.news, self.confirm)
 
-    def _held(self, day: str, read: Callable[[TableStore, str, str], tuple[T, str | None]]) -> T:
+    def _present(self, day: str, read: Callable[[TableStore, str, str], tuple[T, str | None]]) -> T:
+        if day not in self.news:
+            return self._counted(day, read)
         found, version = _of_daily_usage(self.store, day, read)
         if version != self.news[day]:
             raise StoreBusyError(f"the usage of {day} that was held was replaced meanwhile; run again")

@@ -669,7 +669,7 @@ def test_a_date_that_cannot_be_listed_fails_alone(tmp_path: Path) -> None:
 
 def test_a_date_is_listed_when_its_turn_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All dates of a backfill were listed before the first byte was read: 25 GB of memory for years of small files."""
-    monkeypatch.setattr(extractor, "_FILES_AT_ONCE", 7)
+    monkeypatch.setattr(extractor, "FILES_AT_ONCE", 7)
     by_day = {
         day: {log_name(number, day): joined(honest_lines(f"{day}{number}", 2)) for number in range(3)} for day in DAYS
     }
@@ -694,7 +694,7 @@ def test_a_date_is_listed_when_its_turn_comes(tmp_path: Path, monkeypatch: pytes
 def test_a_source_that_is_lost_on_the_way_ends_the_run_behind_the_dates_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extractor, "_FILES_AT_ONCE", 1)
+    monkeypatch.setattr(extractor, "FILES_AT_ONCE", 1)
     write(tmp_path, {log_name(1, day): joined(honest_lines(day.day, 2)) for day in DAYS[:3]})
 
     class Lost(LocalLogStore):

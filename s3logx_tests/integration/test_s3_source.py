@@ -70,7 +70,7 @@ def test_a_bucket_is_listed_as_a_folder_with_the_same_files(
     aws: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, at_first: int, files_at_once: int
 ) -> None:
     monkeypatch.setattr(s3_log_store, "_DATES_AT_FIRST", at_first)
-    monkeypatch.setattr(s3_log_store, "_FILES_AT_ONCE", files_at_once)
+    monkeypatch.setattr(s3_log_store, "FILES_AT_ONCE", files_at_once)
     files = any_places(seed)
     local = LocalLogStore(write(tmp_path, files))
     days = [date(2024, 12, 26) + timedelta(days=shift) for shift in range(45)]
@@ -129,7 +129,7 @@ def test_a_flat_folder_is_surveyed_without_listing_all_of_it(aws: S3Server, monk
 
 def test_a_bucket_is_listed_some_dates_at_a_time(aws: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """All objects of all dates of a backfill were in memory before the first one was read."""
-    monkeypatch.setattr(s3_log_store, "_FILES_AT_ONCE", 30)
+    monkeypatch.setattr(s3_log_store, "FILES_AT_ONCE", 30)
     days = [date(2024, 1, 1) + timedelta(days=shift) for shift in range(100)]
     store = store_of(bucket_of(aws, {file_name(day, number): b"" for day in days for number in range(3)}))
     asked: list[int] = []

@@ -81,6 +81,16 @@ def platform_in(folder: Path, instance: dg.DagsterInstance, location: S3Location
     return platform
 
 
+def with_late_files(platform: Platform) -> Platform:
+    """The same, when all was made and counted, and then each date made again with one more file."""
+    assert platform.daily("2025-03-01", "2025-03-03").success
+    assert platform.update_scopes().success
+    for number in (1, 2, 3):
+        platform.log(f"2025-03-0{number}-09-00-00-B", line("ds1/late", f"2025-03-0{number}", 9))
+    assert platform.daily("2025-03-01", "2025-03-03").success
+    return platform
+
+
 def tables_of(platform: Platform) -> dict[str, object]:
     """The rows and the records of all tables."""
     store = platform.store
@@ -434,12 +444,7 @@ def test_an_update_that_the_service_stops_between_state_and_usage_is_ended_by_th
 ) -> None:
     """A busy service refused one copy: late requests that the state called counted were thrown away, and never told."""
     with dg.DagsterInstance.ephemeral() as instance:
-        platform = platform_in(tmp_path / "a", instance, location)
-        assert platform.daily("2025-03-01", "2025-03-03").success
-        assert platform.update_scopes().success
-        for number in (1, 2, 3):
-            platform.log(f"2025-03-0{number}-09-00-00-B", line("ds1/late", f"2025-03-0{number}", 9))
-        assert platform.daily("2025-03-01", "2025-03-03").success
+        platform = with_late_files(platform_in(tmp_path / "a", instance, location))
         target = f"/private/{COUNTED}/log_date=2025-03-0{position + 1}/"
         proxy.inject(Fault.ACCESS_DENIED, target, "PUT")  # which no patience outlasts
         assert "access is denied" in failure_text(platform.update_scopes())
@@ -468,12 +473,7 @@ def test_an_update_that_dies_between_state_and_usage_is_ended_by_the_next(
 ) -> None:
     """What the state called counted was still the old usage: the next change made every scope anew."""
     with dg.DagsterInstance.ephemeral() as instance:
-        platform = platform_in(tmp_path / "a", instance, location)
-        assert platform.daily("2025-03-01", "2025-03-03").success
-        assert platform.update_scopes().success
-        for number in (1, 2, 3):
-            platform.log(f"2025-03-0{number}-09-00-00-B", line("ds1/late", f"2025-03-0{number}", 9))
-        assert platform.daily("2025-03-01", "2025-03-03").success
+        platform = with_late_files(platform_in(tmp_path / "a", instance, location))
 
         moves = [0]
 

@@ -491,7 +491,8 @@ def test_an_update_that_dies_between_state_and_usage_is_ended_by_the_next(
         assert moves[0] > after
         # The killed run's lock is there still, as of a process that is gone.
         assert platform.store.partitions(scope_state._NEWS, "log_date")
-        monkeypatch.setattr(s3_files, "PATIENCE", 0.5)
+        for name, seconds in (("RENEWED", 0.2), ("PATIENCE", 3.0)):  # the next one's own lock lasts as long as it works
+            monkeypatch.setattr(s3_files, name, seconds)
         with held_usage(platform.store) as usage:
             assert not usage.news
             for day in usage.days:

@@ -65,7 +65,7 @@ def send(place: Place, release_id: str, files: Mapping[str, bytes]) -> Sent:
     files of the same names."""
     first_page = files[_FIRST_PAGE]  # what has none is no release, and must not take the place of one
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    before = _listed(place.manifest(), place)
+    before = listed(place.manifest(), place)
     there = place.found(files)
     others = sorted(there.keys() - before.keys())
     if others:
@@ -97,8 +97,8 @@ def _manifest(release_id: str, sums: Mapping[str, str]) -> bytes:
     return json.dumps({"release": release_id, "files": dict(sorted(sums.items()))}, indent=1).encode()
 
 
-def _listed(content: bytes | None, place: Place) -> dict[str, str]:
-    """The checksums in a manifest. A name that could lead elsewhere is not ours."""
+def listed(content: bytes | None, place: Place) -> dict[str, str]:
+    """The checksums in a manifest, by name. A name that could lead elsewhere is not ours. Raises StoreError."""
     if content is None:
         return {}
     try:

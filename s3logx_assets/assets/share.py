@@ -1,7 +1,8 @@
 """`shared_release`: the latest release brought to where it is served from (`S3LOGX_PUBLISH_TO`).
 
-It reads the public store alone, and looks through every byte before it lets go of any. How a place is kept is told in
-`destinations`, what is looked for in `leaks`.
+It reads the public store alone, and looks through every byte before it lets go of any. One run at a time is at it: of two
+that brought different releases the place would have some files of each. How a place is kept is told in `destinations`, what
+is looked for in `leaks`.
 """
 
 import csv
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 
 from s3logx_assets.adapters.destinations import Place, send
 from s3logx_assets.adapters.release_store import ReleaseStore
+from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.concurrency import mapped
 from s3logx_assets.core.data_package import SHA256SUMS, sha256sums
 from s3logx_assets.core.errors import ReleaseError
@@ -68,6 +70,12 @@ def _findings(scan: Scan, files: Mapping[str, bytes], name: str, content: bytes)
         yield from scan.findings_in_table(name, table.column_names, columns, shown)
 
 
+def _latest(store: ReleaseStore) -> str:
+    if (latest := store.latest()) is None:
+        raise ReleaseError("there is no release yet; materialise publication first")
+    return latest
+
+
 def _whole(store: ReleaseStore, release_id: str) -> dict[str, bytes]:
     """All files of a release."""
     names = store.names(release_id)
@@ -97,19 +105,22 @@ def build_share() -> dg.AssetsDefinition:
         description="The latest release at the place that it is served from; only what changed is sent.",
     )
     def shared_release(
+        private_store: dg.ResourceParam[TableStore],
         public_store: dg.ResourceParam[ReleaseStore],
         destination: dg.ResourceParam[Place],
         keyring: dg.ResourceParam[Keyring],
         rules: dg.ResourceParam[Rules],
     ) -> dg.MaterializeResult[None]:
         with told():
-            latest = public_store.latest()
-            if latest is None:
-                raise ReleaseError("there is no release yet; materialise publication first")
-            files = _whole(public_store, latest)
-            own_names = refuse_leaks(files, [*keyring.secrets(), *rules.secrets])
-            _refuse_damaged(files, public_store.uri(latest))
-            sent = send(destination, latest, files)
+            # Before the lock: one in an empty store would look like a table in a store without its key.
+            _latest(public_store)
+            with private_store.locked(KEY) as confirm:
+                latest = _latest(public_store)
+                files = _whole(public_store, latest)
+                own_names = refuse_leaks(files, [*keyring.secrets(), *rules.secrets])
+                _refuse_damaged(files, public_store.uri(latest))
+                sent = send(destination, latest, files)
+                confirm()  # or this run was thought dead, and another one was at it too
         return dg.MaterializeResult(
             metadata={
                 "in_short": f"{sent.written:,} files written, {sent.unchanged:,} as they were, {sent.removed:,} removed",

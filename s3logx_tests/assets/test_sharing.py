@@ -1,7 +1,10 @@
 """`shared_release`, and the search through a release's bytes before it leaves: what is planted holds it back."""
 
+import fcntl
 import json
+import os
 import shutil
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -10,6 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from s3logx_assets.adapters import destinations
+from s3logx_assets.adapters.destinations import Place, Sent
+from s3logx_assets.assets import share
 from s3logx_assets.assets.share import refuse_leaks
 from s3logx_assets.core.addresses import AddressBlock
 from s3logx_assets.core.errors import ReleaseError, SettingsError
@@ -68,6 +74,27 @@ def test_without_a_release_there_is_nothing_to_share(tmp_path: Path) -> None:
         result = platform.materialize("shared_release")
         assert "materialise publication first" in failure_text(result)
         assert not (tmp_path / "site").exists()
+        assert not (tmp_path / "home/s3logx/private/shared_release").exists(), "a store with a folder has a key"
+
+
+def test_one_run_at_a_time_brings_a_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that bring different releases the place would have some files of each."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        platform = sharing(tmp_path, instance)
+        assert platform.publish().success
+        kept_out = []
+
+        def send(place: Place, release_id: str, files: Mapping[str, bytes]) -> Sent:
+            folder = os.open(tmp_path / "home/s3logx/private/shared_release", os.O_RDONLY)
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.close(folder)
+            kept_out.append(release_id)
+            return destinations.send(place, release_id, files)
+
+        monkeypatch.setattr(share, "send", send)
+        assert platform.materialize("shared_release").success
+        assert kept_out == [platform.latest.resolve().name]
 
 
 def test_an_address_in_a_label_holds_the_release_back(platform: Platform) -> None:

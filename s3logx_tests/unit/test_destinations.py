@@ -1,5 +1,6 @@
 """Where releases go: only what differs is written, what others keep stays, and what was killed is put right."""
 
+import fcntl
 import json
 import os
 import stat
@@ -11,7 +12,7 @@ import pytest
 
 from s3logx_assets.adapters.destinations import FolderPlace, Place, Sent, send
 from s3logx_assets.adapters.git_destination import GitPlace, work_tree
-from s3logx_assets.core.errors import StoreError, StoreUnavailable
+from s3logx_assets.core.errors import StoreBusyError, StoreError, StoreUnavailable
 
 FIRST = {"index.html": b"1", "a/x.tsv": b"x", "a/y.tsv": b"y", "b/%61z.tsv": b"z"}
 SECOND = {"index.html": b"2", "a/x.tsv": b"x", "a/y.tsv": b"yy", "c/new.tsv": b"n"}
@@ -354,3 +355,72 @@ def test_a_commit_that_git_refuses_is_told(tree: Path) -> None:
     hook.unlink()
     send(GitPlace(tree, push=False), "r1", FIRST)
     assert messages(tree) == ["Release r1", "First"]
+
+
+def test_what_a_killed_git_has_locked_is_unlocked(tree: Path) -> None:
+    """A machine that went down in the middle of a commit once ended all sharing until somebody removed a file by hand."""
+    hook = tree / ".git/hooks/pre-commit"
+    hook.write_text("#!/bin/sh\nkill -9 $PPID\n")
+    hook.chmod(0o755)
+    with pytest.raises(StoreError, match="`git commit` failed"):
+        send(GitPlace(tree, push=True), "r1", FIRST)
+    assert (tree / ".git/index.lock").exists()
+    hook.unlink()
+    send(GitPlace(tree, push=True), "r1", FIRST)
+    assert messages(tree) == ["Release r1", "First"]
+    assert git(tree, "status", "--porcelain") == ""
+    assert not list((tree / ".git").rglob("*.lock"))
+
+
+def test_what_the_owner_has_locked_stays_locked(tree: Path) -> None:
+    lock = tree / ".git/index.lock"
+    lock.write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(StoreError, match="`git add` failed"):
+            send(GitPlace(tree, push=False), "r1", FIRST)
+    assert lock.exists()
+    lock.unlink()
+    send(GitPlace(tree, push=False), "r1", FIRST)
+    assert messages(tree) == ["Release r1", "First"]
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_what_was_removed_before_a_kill_is_removed_from_the_commit(tree: Path, added: bool) -> None:
+    """A dataset's page that was taken away once stayed in the repository for good."""
+
+    class DyingBeforeTheCommit(GitPlace):
+        def finish(self, release_id: str, names: object) -> None:
+            if added:
+                git(tree, "add", "--all")
+            raise Killed
+
+    send(GitPlace(tree, push=False), "r1", FIRST)
+    with pytest.raises(Killed):
+        send(DyingBeforeTheCommit(tree, push=False), "r2", SECOND)
+    send(GitPlace(tree, push=False), "r2", SECOND)
+    assert messages(tree) == ["Release r2", "Release r1", "First"]
+    assert set(git(tree, "ls-tree", "-r", "--name-only", "HEAD").split("\n")) == {*SECOND, "README", "release.json"}
+    assert git(tree, "status", "--porcelain") == ""
+
+
+def test_two_runs_are_not_at_work_in_a_repository_at_once(tree: Path) -> None:
+    with open(tree / ".git/s3logx-at-work", "wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(StoreBusyError, match="another run is at work in it; run again"):
+            send(GitPlace(tree, push=False), "r1", FIRST)
+    send(GitPlace(tree, push=False), "r1", FIRST)
+    assert messages(tree) == ["Release r1", "First"]
+
+
+def test_of_a_second_work_tree_only_its_own_locks_are_removed(tree: Path, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    git(tree, "worktree", "add", "--quiet", "-b", "site", str(second))
+    hook = tree / ".git/hooks/pre-commit"
+    hook.write_text(f"#!/bin/sh\ntouch {tree}/.git/index.lock\nkill -9 $PPID\n")
+    hook.chmod(0o755)
+    with pytest.raises(StoreError, match="`git commit` failed"):
+        send(GitPlace(second, push=False), "r1", FIRST)
+    hook.unlink()
+    send(GitPlace(second, push=False), "r1", FIRST)
+    assert messages(second) == ["Release r1", "First"]
+    assert (tree / ".git/index.lock").exists()

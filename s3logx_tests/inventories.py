@@ -110,6 +110,20 @@ def write_inventory(
     return write_snapshot(folder, contents, file_format, columns, snapshot)
 
 
+def write_inventory_of(logs: Path, folder: Path, snapshot: str = SNAPSHOT, more: Sequence[Row] = ()) -> str:
+    """Writes a snapshot of what is in a folder of logs now, as of a bucket's `logs/`, and `more`; its name."""
+    rows = [
+        Row(
+            f"logs/{path.relative_to(logs)}",
+            path.stat().st_size,
+            hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(),
+        )
+        for path in sorted(logs.rglob("*"))
+        if path.is_file()
+    ]
+    return write_inventory(folder, [rows[::2], [*rows[1::2], *more]], snapshot=snapshot)
+
+
 def write_snapshot(
     folder: Path,
     contents: Iterable[bytes],

@@ -1,6 +1,5 @@
 """The S3 Inventory from its snapshot to the runs it sets going, over a local copy of it and of the logs."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ from s3logx_assets.assets.inventory import dates_of, rows_of, stored_snapshots
 from s3logx_assets.core.address_classes import CLASSES
 from s3logx_assets.core.inventory import LOG_ROWS
 from s3logx_assets.run_requests import FIRST, LAST
-from s3logx_tests.inventories import Row, write_inventory
+from s3logx_tests.inventories import Row, write_inventory_of
 from s3logx_tests.platform import DAILY, Platform, failure_text, line
 
 SNAPSHOT = "2025-03-09T01-00Z"
@@ -38,13 +37,7 @@ def listed(tmp_path: Path) -> Iterator[Platform]:
 
 def write_snapshot(platform: Platform, snapshot: str = SNAPSHOT, more: Sequence[Row] = ()) -> None:
     """An inventory of what is in the folder of logs now, and `more`."""
-    logs = platform.folder / "logs"
-    rows = [
-        Row(f"logs/{path.relative_to(logs)}", path.stat().st_size, hashlib.md5(path.read_bytes()).hexdigest())  # noqa: S324
-        for path in sorted(logs.rglob("*"))
-        if path.is_file()
-    ]
-    write_inventory(platform.folder / "inventory", [rows[::2], [*rows[1::2], *more]], snapshot=snapshot)
+    write_inventory_of(platform.folder / "logs", platform.folder / "inventory", snapshot, more)
 
 
 def make(platform: Platform, snapshot: str = SNAPSHOT) -> dg.ExecuteInProcessResult:

@@ -141,13 +141,16 @@ def _all_steps(job: Job) -> bool:
         platform = Platform(job.folder, instance, job.environment)
         if _OWN_REGIONS:
             platform.geolocator = cast(Geolocator, build_resources(platform.settings)["geolocator"])
-        run = {
+        run: dict[str, Callable[[], dg.ExecuteInProcessResult]] = {
             "dates": lambda: platform.daily(job.first, job.last, DAILY),
             "extraction": lambda: platform.daily(job.first, job.last, DAILY[:1]),
             "scopes": platform.update_scopes,
             "publication": platform.publish,
+            "sharing": lambda: platform.materialize("shared_release"),
+            "statistics": lambda: platform.materialize("statistics"),
         }
-        return all(_asked_again(platform) if step == "asked again" else run[step]().success for step in job.steps)
+        asked: dict[str, Callable[[Platform], bool]] = {"asked again": _asked_again, "inventory": _newest_snapshot}
+        return all(asked[step](platform) if step in asked else run[step]().success for step in job.steps)
 
 
 def _asked_again(platform: Platform) -> bool:
@@ -156,3 +159,10 @@ def _asked_again(platform: Platform) -> bool:
     requests = [] if isinstance(found, str) else found
     selection = ("ip_regions", "region_coordinates", "daily_usage")
     return all(platform.daily(request.tags[FIRST], request.tags[LAST], selection).success for request in requests)
+
+
+def _newest_snapshot(platform: Platform) -> bool:
+    """Whether the runs succeed that the sensor of the inventory asks for."""
+    found = platform.tick("inventory_manifest_sensor")
+    requests = [] if isinstance(found, str) else found
+    return all(platform.materialize("log_inventory", request.partition_key).success for request in requests)

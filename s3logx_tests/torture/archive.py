@@ -23,11 +23,14 @@ from urllib.parse import urlsplit
 from s3logx_assets import dagster_home
 from s3logx_assets.adapters.closed_periods import PERIOD, RELEASED_USAGE, read_periods
 from s3logx_assets.adapters.key_store import KEY_FILE
+from s3logx_assets.adapters.release_store import ReleaseStore
 from s3logx_assets.adapters.scope_state import COUNTED, groups, read_state
+from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.assets.extract import ledger_of
 from s3logx_assets.core.data_package import SHA256SUMS, sha256sums
 from s3logx_assets.core.errors import StoreError
-from s3logx_assets.resources import build_release_store
+from s3logx_assets.resources import build_release_store, private_files
+from s3logx_assets.settings import Settings
 from s3logx_tests.platform import DAILY, Configured, line
 from s3logx_tests.s3_server import S3Server
 from s3logx_tests.torture.attack import Both, Toll, intact
@@ -56,6 +59,13 @@ def _ready_home() -> str:
     atexit.register(remove)
     dagster_home.make_ready(Path(home))
     return home
+
+
+@functools.lru_cache(maxsize=64)
+def _opened(environment: tuple[tuple[str, str], ...]) -> tuple[TableStore, ReleaseStore]:
+    """The stores that an environment tells of. To open one in a bucket takes half a second, and a try reads hundreds of tables."""
+    settings = Settings.read(dict(environment))
+    return TableStore(private_files(settings)), build_release_store(settings)
 
 
 def closed_before(tables: Contents, told: Contents) -> Contents:
@@ -100,6 +110,16 @@ class Archive(Configured):
         for day in self.days:
             for number in range(files):
                 self.deliver(day, number, lines)
+
+    @property
+    def store(self) -> TableStore:
+        """The private store."""
+        return _opened(tuple(self.environment.items()))[0]
+
+    @property
+    def releases(self) -> ReleaseStore:
+        """The public store."""
+        return _opened(tuple(self.environment.items()))[1]
 
     def copied(self, folder: Path, **settings: str) -> "Archive":
         """The same in another folder, with what its runs have made, as far as that lies in folders."""
@@ -169,7 +189,7 @@ class Archive(Configured):
         for table in self._tables():
             if (read := self._rows(*table)) is not None:
                 found[" ".join(table)] = read
-        releases = build_release_store(self.settings)
+        releases = self.releases
         if (latest := releases.latest()) is not None:
             try:
                 totals = json.loads(releases.read(latest, "totals.json"))
@@ -184,7 +204,7 @@ class Archive(Configured):
     def everything(self) -> Contents:
         """The contents, and what lies beside the rows: the ledgers, but for the versions of the files, the groups of usage, what
         the scopes have counted, what the periods have told, and all files of the latest release. Raises StoreError."""
-        store, releases = self.store, build_release_store(self.settings)
+        store, releases = self.store, self.releases
         found: dict[str, Any] = {}
         for day in store.partitions("extracted_logs", "log_date"):
             rows = ledger_of(store, date.fromisoformat(day)).drop_columns("version")
@@ -242,7 +262,7 @@ class Archive(Configured):
 
     def _is_told_whole(self) -> bool:
         """Whether the latest release is what its checksums say. None need be there where nothing was before."""
-        releases = build_release_store(self.settings)
+        releases = self.releases
         try:
             if (latest := releases.latest()) is None:
                 return not self.before

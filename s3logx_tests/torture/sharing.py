@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from s3logx_assets.adapters import destinations, git_destination
 from s3logx_assets.adapters.destinations import MANIFEST, send
 from s3logx_assets.adapters.git_destination import GitPlace
-from s3logx_assets.resources import build_destination, build_release_store
+from s3logx_assets.resources import build_destination
 from s3logx_tests.s3_server import S3Server, s3_server
 from s3logx_tests.torture.archive import Archive
 from s3logx_tests.torture.attack import Attack, Break, Campaign, Toll
@@ -172,7 +172,7 @@ class Shared:
         missing = sum(found.get(name) != content for name, content in self._new.items())
         toll = Toll(
             1,
-            lost=torn + missing + (told != build_release_store(self.archive.settings).latest()),
+            lost=torn + missing + (told != self.archive.releases.latest()),
             doubled=len(found.keys() - self._new.keys()),
             leaked=self.archive.leaks() + len(self.archive.canaries.found_among(found)),
             manual=left + failed + len(again.orphans()),
@@ -203,7 +203,7 @@ def _ready(campaign: Campaign, served: Served) -> Iterator[Callable[[str], Share
 
 
 def _latest(archive: Archive) -> Files:
-    releases = build_release_store(archive.settings)
+    releases = archive.releases
     latest = releases.latest()
     assert latest is not None
     return {name: releases.read(latest, name) for name in releases.names(latest)}

@@ -34,7 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     options = ["--seed", str(chosen.seed), *["--short"] * chosen.short, *["--breaks"] * chosen.breaks]
     faults = [(attack, fault.name) for attack in attacks for fault in attack.breaks] if chosen.breaks else []
     wanted = [*((attack, "") for attack in attacks), *faults]
-    record = Record(chosen.record, chosen.resume, terms(chosen.seed, chosen.short))
+    present = {attack.name: terms(attack, chosen.seed, chosen.short) for attack in attacks}
+    record = Record(chosen.record, chosen.resume, present)
     left = [attack for attack in attacks if not record.is_well([each for each in wanted if each[0] is attack])]
 
     def told(row: Row) -> None:

@@ -78,6 +78,10 @@ class Child:
         self._process.join(seconds)
         return self._process.exitcode is not None
 
+    def has_begun(self) -> bool:
+        """Whether a step of a run has begun."""
+        return "STEP_START" in self.output.read_text()
+
     def kill(self, number: int = signal.SIGKILL) -> None:
         """A signal to the whole group."""
         with suppress(ProcessLookupError):

@@ -12,6 +12,7 @@ import shutil
 import signal
 import sqlite3
 import stat
+import statistics
 import subprocess
 import threading
 import time
@@ -134,7 +135,7 @@ def at_every_step(place: Place, campaign: Campaign) -> Toll:
     where the release is shown."""
     with place(campaign) as copy:
         make = with_past(copy)
-        expected, steps, _ = calm(make)
+        expected, steps = calm(make)
         chosen = list(dict.fromkeys([*one_of_each(steps, campaign), *_telling(steps)])) if campaign.short else steps
 
         def one(step: Step) -> Toll:
@@ -150,9 +151,10 @@ def at_any_moment(place: Place, tries: int, campaign: Campaign) -> Toll:
     system does for want of memory: what it started must notice that by itself."""
     with place(campaign) as make:
         again = with_past(make)
-        expected, _, seconds = calm(make)
-        expected_again = _made(again("calm"))
+        expected, _ = calm(make)
+        expected_again, seconds = _made(again("calm")), pace(make, _parallel(place))
         rng = random.Random(campaign.seed)
+        began: list[bool] = []
         few = 4 if place is in_folder else _AT_ONCE_IN_BUCKET
         plans = [(number, rng.uniform(0, seconds)) for number in range(few if campaign.short else tries)]
 
@@ -166,9 +168,11 @@ def at_any_moment(place: Place, tries: int, campaign: Campaign) -> Toll:
                 os.kill(child.pid, signal.SIGKILL)
             else:
                 child.kill()
+            began.append(child.has_begun())
             return _again(archive, child, expected_again if number % 2 else expected, campaign)
 
-        return at_once(one, plans, f"over {seconds:.1f} s", _parallel(place))
+        toll = at_once(one, plans, "", _parallel(place))
+        return toll + Toll(seen=f"over {seconds:.1f} s, {sum(began)} of them within a step")
 
 
 def two_runs_at_once(place: Place, tries: int, campaign: Campaign) -> Toll:
@@ -176,8 +180,8 @@ def two_runs_at_once(place: Place, tries: int, campaign: Campaign) -> Toll:
     Who lives ends well, unless it says to run again; a third run ends it. Every second time there is something already."""
     with place(campaign) as make:
         again = with_past(make)
-        expected, _, seconds = calm(make)
-        expected_again = _made(again("calm"))
+        expected, _ = calm(make)
+        expected_again, seconds = _made(again("calm")), pace(make, _parallel(place))
         rng = random.Random(campaign.seed)
         numbers = _OF_TWO_IN_SHORT if campaign.short else range(tries)
         plans = [(number, rng.uniform(0, 1.5 * seconds)) for number in numbers]
@@ -246,7 +250,8 @@ class AtOnce:
 def asked_to_end(tries: int, campaign: Campaign) -> Toll:
     """SIGTERM or SIGINT at random moments, to the process or to its group, as from a terminal."""
     with in_folder(campaign) as make:
-        expected, _, seconds = calm(make)
+        expected, _ = calm(make)
+        seconds = pace(make, _AT_ONCE)
         rng = random.Random(campaign.seed)
         ways = list(itertools.product((signal.SIGTERM, signal.SIGINT), (False, True)))
         plans = [(*ways[number % 4], rng.uniform(0.2, seconds)) for number in range(4 if campaign.short else tries)]
@@ -271,7 +276,7 @@ def power_loss(campaign: Campaign) -> Toll:
     is done to the files, in a process that dies at the step. What a job said was made must be there without another run."""
     with in_folder(campaign) as copy:
         make = with_past(copy)
-        expected, steps, _ = calm(make)
+        expected, steps = calm(make)
         chosen = [step for step in steps if step.kind in ("rename", "fsync", "event")]
         tries = 3 if campaign.short else min(len(chosen), _POWER_LOSSES)
         moments = [*sorted(random.Random(campaign.seed).sample(chosen, tries)), *range(1, len(STEPS) + 1)]
@@ -427,17 +432,28 @@ def _lose(folder: Path) -> None:
     shutil.rmtree(folder / _ASIDE)
 
 
-def calm(make: Maker) -> tuple[Contents, list[Step], float]:
-    """An undisturbed run: what came of it, its steps, and how long one takes."""
+def calm(make: Maker) -> tuple[Contents, list[Step]]:
+    """An undisturbed run: what came of it, and its steps."""
     first = make("calm")
     count = Count(first.folder / "steps")
     child = first.start(doom=count)
     assert child.end() == 0, child.output.read_text()[-2000:]
-    timed = make("timed")
-    started = time.monotonic()
-    assert timed.run() == 0
-    seconds = time.monotonic() - started
-    return first.everything(), count.steps, seconds
+    return first.everything(), count.steps
+
+
+def pace(make: Maker, parallel: int) -> float:
+    """How many seconds an undisturbed run takes while as many others run as in the attack. Of one that runs alone the moments
+    would be too early: most of them before the first step."""
+
+    def one(archive: Archive) -> float:
+        started = time.monotonic()
+        assert archive.run() == 0
+        seconds = time.monotonic() - started
+        shutil.rmtree(archive.folder)
+        return seconds
+
+    with ThreadPoolExecutor(parallel) as pool:
+        return statistics.median(pool.map(one, [make(f"timed-{number}") for number in range(parallel)]))
 
 
 def _made(archive: Archive) -> Contents:

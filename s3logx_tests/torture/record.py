@@ -1,14 +1,17 @@
 """What the campaign has found so far: a row for each attack on each build, kept in a file as it ends, and the two tables.
 
-A campaign that is cut short leaves the rows of what was done; what has no row was not done. A row counts for the sources
-and the options that it was made with, and for no others. How attacks are run is not told here.
+A campaign that is cut short leaves the rows of what was done; what has no row was not done. A row counts for the sources,
+of the platform and of its attack, and the options that it was made with, and for no others. How attacks are run is not told here.
 """
 
+import ast
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +21,38 @@ _COLUMNS = ("attack", "tries", "lost", "doubled", "leaked", "manual steps", "sec
 _BROKEN_COLUMNS = ("attack", "deliberately broken build", "harm done")
 NOT_DONE = "not done"
 _ROOT = Path(__file__).parents[2]
-_SOURCES = ("awk", "s3logx_assets", "s3logx_tests/torture")
+_SOURCES = ("awk", "s3logx_assets")
 _KINDS = (".py", ".awk", ".toml")
+# Also where another process is told to run it.
+_MENTIONED = re.compile(r"\bs3logx_tests(?:\.\w+)+")
 
 
-def terms(seed: int, short: bool) -> str:
-    """What stands for these options and the present sources of the platform and the campaign."""
-    digest = hashlib.sha256(f"{seed} {short}".encode())
-    for path in sorted(path for folder in _SOURCES for path in (_ROOT / folder).rglob("*") if path.suffix in _KINDS):
+def terms(attack: Attack, seed: int, short: bool) -> str:
+    """What stands for these options and the present sources of the platform and of an attack, with all that it imports."""
+    digest = hashlib.sha256(f"{attack.name} {seed} {short}".encode())
+    product = {path for folder in _SOURCES for path in (_ROOT / folder).rglob("*") if path.suffix in _KINDS}
+    run = attack.run.func if isinstance(attack.run, partial) else attack.run
+    for path in sorted(product | _imported(run.__module__)):
         content = path.read_bytes()
         digest.update(f"\n{path.relative_to(_ROOT)} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:16]
+
+
+def _imported(module: str) -> set[Path]:
+    """The files of a module of the tests and of those that it imports, and so on."""
+    found: set[Path] = set()
+    left = [module]
+    while left:
+        name = left.pop()
+        path = _ROOT.joinpath(*name.split(".")).with_suffix(".py")
+        if path.exists() and path not in found:
+            found.add(path)
+            text = path.read_text()
+            left += _MENTIONED.findall(text)
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.ImportFrom):
+                    left += [f"{node.module}.{each.name}" for each in node.names]
+    return found
 
 
 @dataclass(frozen=True)
@@ -63,10 +87,10 @@ class Row:
 
 class Record:
     """The rows, also in the JSON lines of `file`, which is begun anew, or goes on with what it has where that is `kept`. Those
-    of other `terms` stay in the file and count for nothing."""
+    of other `terms` than these of their attacks, by name, stay in the file and count for nothing."""
 
-    def __init__(self, file: Path, kept: bool = False, terms: str = "") -> None:
-        self._file, self._lock, self._terms = file, threading.Lock(), terms
+    def __init__(self, file: Path, kept: bool = False, terms: Mapping[str, str] | None = None) -> None:
+        self._file, self._lock, self._terms = file, threading.Lock(), terms or {}
         self.rows: list[Row] = []
         file.parent.mkdir(parents=True, exist_ok=True)
         before = file.read_text().splitlines() if kept and file.exists() else []
@@ -76,7 +100,7 @@ class Record:
 
     def add(self, row: Row) -> None:
         """One more row, from any thread."""
-        self._keep(replace(row, terms=self._terms))
+        self._keep(replace(row, terms=self._terms.get(row.attack, "")))
 
     def _keep(self, row: Row) -> None:
         with self._lock:
@@ -106,7 +130,7 @@ class Record:
 
     def _by_case(self) -> Mapping[tuple[str, str], Row]:
         with self._lock:
-            return {(row.attack, row.broken): row for row in self.rows if row.terms == self._terms}
+            return {(row.attack, row.broken): row for row in self.rows if row.terms == self._terms.get(row.attack, "")}
 
 
 def _figures(row: Row | None) -> tuple[str, ...]:

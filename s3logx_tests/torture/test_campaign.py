@@ -1,5 +1,6 @@
 """The campaign itself: what its tables say of attacks that did harm, broke off or were not made, and that what it ends is gone."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -45,7 +46,7 @@ def test_a_campaign_goes_on_with_what_is_left(tmp_path: Path, capsys: pytest.Cap
     """It takes hours; what was done is not done again, and stands in the table."""
     file = tmp_path / "rows.jsonl"
     attack = next(each for each in ATTACKS if each.name == "doors: requirements pinned by hash")
-    done = Row(attack.name, "", Toll(7, seen="before"), terms=terms(0, short=True))
+    done = Row(attack.name, "", Toll(7, seen="before"), terms=terms(attack, 0, short=True))
     file.write_text(f"{done.line}\n")
     options = ["--only", attack.name, "--short", "--record", str(file), "--resume"]
     assert main(options) == 0
@@ -62,23 +63,38 @@ def test_what_was_done_with_other_sources_or_options_is_done_again(
     """A short campaign, one of another seed, or one of last week's code says nothing about this one."""
     file = tmp_path / "rows.jsonl"
     name = "doors: requirements pinned by hash"
-    others = [terms(1, short=True), terms(0, short=False), ""]
+    (attack,) = (each for each in ATTACKS if each.name == name)
+    others = [terms(attack, 1, short=True), terms(attack, 0, short=False), ""]
     file.write_text("".join(f"{Row(name, '', Toll(7), terms=other).line}\n" for other in others))
     assert main(["--only", name, "--short", "--record", str(file), "--resume"]) == 0
     assert "| 7 |" not in capsys.readouterr().out
     kept = [row.terms for row in map(Row.read, file.read_text().splitlines())]
-    assert kept == [*others, terms(0, short=True)]
+    assert kept == [*others, terms(attack, 0, short=True)]
 
 
-def test_the_terms_change_with_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("source", "changes"),
+    [
+        ("s3logx_assets/core/program.awk", True),
+        ("s3logx_tests/torture/disk.py", True),
+        ("s3logx_tests/torture/crash.py", True),  # which it imports
+        ("s3logx_tests/torture/canaries.py", True),  # by way of another one
+        ("s3logx_tests/torture/inputs.py", False),
+        ("README.md", False),
+    ],
+)
+def test_the_terms_change_with_a_source_that_matters(
+    source: str, changes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attack = next(each for each in ATTACKS if each.name == "disk: a step fails once")
+    shutil.copytree(Path(__file__).parent, tmp_path / "s3logx_tests" / "torture")
     monkeypatch.setattr(record, "_ROOT", tmp_path)
-    file = tmp_path / "s3logx_assets" / "core" / "program.awk"
-    file.parent.mkdir(parents=True)
-    found = []
-    for content in ("one", "two"):
-        file.write_text(content)
-        found.append(terms(0, short=False))
-    assert found[0] != found[1]
+    file = tmp_path / source
+    file.parent.mkdir(parents=True, exist_ok=True)
+    before = terms(attack, 0, short=False)
+    with file.open("a") as stream:
+        stream.write("# changed\n")
+    assert (terms(attack, 0, short=False) != before) == changes
 
 
 def test_the_tables_tell_harm_what_broke_off_and_what_was_not_done(tmp_path: Path) -> None:

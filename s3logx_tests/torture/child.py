@@ -80,7 +80,9 @@ class Child:
 
     def has_begun(self) -> bool:
         """Whether a step of a run has begun."""
-        return "STEP_START" in self.output.read_text()
+        with suppress(FileNotFoundError):  # nor has the process
+            return "STEP_START" in self.output.read_text()
+        return False
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """A signal to the whole group."""

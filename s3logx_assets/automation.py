@@ -1,8 +1,9 @@
 """What runs by itself. Each sensor compares a wish with the present state, every time anew (level-triggered): nothing
 is lost by a restart, a missed tick or an event from before the first one.
 
-    new_log_files_sensor   listings of the last dates against the ledgers -> the dates that differ, young ones once an
-                           hour; the store against Dagster's history -> what that lacks is told
+    new_log_files_sensor   listings of the last dates, and after an outage of those that nobody saw meanwhile, against
+                           the ledgers -> the dates that differ, young ones once an hour; the store against Dagster's
+                           history -> what that lacks is told
     inventory_…            where there is an S3 Inventory, see inventory_sensors
     steps_follow           a step that was made alone -> the steps after it, by automation conditions
     stale_scopes_sensor    daily usage against the scopes' files -> the job that updates them
@@ -33,6 +34,7 @@ from s3logx_assets.core.errors import S3logxError
 from s3logx_assets.core.ledger import listing_digest
 from s3logx_assets.dead_runs import end_dead_commands
 from s3logx_assets.inventory_sensors import build_inventory_sensors
+from s3logx_assets.look_back import LookBack, known
 from s3logx_assets.resources import Rules
 from s3logx_assets.run_requests import (
     asked_for,
@@ -50,8 +52,6 @@ from s3logx_assets.untold import untold
 
 # The most dates that a tick lists, and goes on from there with the next one.
 _SLICE = 400
-# The cursor that stands before all dates; an empty one would leave the last one standing.
-_FROM_THE_FIRST = "0000-00-00"
 # How long after a run the log files that have come since to a date of today or yesterday are left to gather.
 _GATHERED = timedelta(hours=1)
 # How many dates a night have their failed lookups asked again, and how many their aged ones.
@@ -160,25 +160,32 @@ def build_automation(
         private_store: dg.ResourceParam[TableStore],
     ) -> dg.SensorResult | dg.SkipReason:
         now = datetime.now(UTC)
-        days = trailing(now.date())
-        after = context.cursor or ""
-        left = [day for day in days if day.isoformat() > after][:_SLICE]
+        usual = trailing(now.date())
+        try:
+            state = known(LookBack.read(context.cursor), private_store, now.date())
+        except S3logxError as error:
+            return dg.SkipReason(str(error))
+        days = state.days(usual, settings.first_date) if usual else []
+        left = [day for day in days if day.isoformat() > state.after][:_SLICE]
         gathering = days_gathering(context.instance, now)
-        found = Behind()
+        found, clean = Behind(), True
         for some in in_time(left, 1, _SLICE):
             try:
                 found = found.with_more(log_store, private_store, some, gathering)
             except S3logxError as error:
+                clean = False
                 if not found.days:  # the next tick begins behind what cannot be listed
                     found = replace(found, days=tuple(some), reason=str(error))
                 break
-        ended = not left or found.days[-1] == days[-1]
-        cursor = _FROM_THE_FIRST if ended else found.days[-1].isoformat()
+        if left:
+            state = state.looked(found.days[-1].isoformat(), found.wanted, usual, clean)
+        if not left or found.days[-1] == days[-1]:
+            state = state.ended(now.date())
         # In this order: a run that ends meanwhile has told its dates.
         under_way = days_under_way(context.instance, daily_keys[0])
         whole = [day for day in found.whole if day not in under_way]
         events = list(untold(context.instance, private_store, whole))
-        return dg.SensorResult(**asked_of(context.instance, found), cursor=cursor, asset_events=events)
+        return dg.SensorResult(**asked_of(context.instance, found), cursor=state.cursor, asset_events=events)
 
     @dg.schedule(
         target=dg.AssetSelection.assets(*daily_keys),
@@ -192,8 +199,10 @@ def build_automation(
         log_store: dg.ResourceParam[LogStore],
         private_store: dg.ResourceParam[TableStore],
     ) -> list[dg.RunRequest] | dg.SkipReason:
-        days = trailing(datetime.now(UTC).date())
+        today = datetime.now(UTC).date()
+        usual = trailing(today)
         try:
+            days = known(LookBack(), private_store, today).days(usual, settings.first_date) if usual else []
             found = Behind().with_more(log_store, private_store, days)
         except S3logxError as error:
             return dg.SkipReason(str(error))

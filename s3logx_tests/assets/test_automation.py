@@ -19,6 +19,7 @@ from s3logx_assets import automation, ticks
 from s3logx_assets.adapters.log_store import Listing, LocalLogStore
 from s3logx_assets.core.errors import SourceUnavailable
 from s3logx_assets.dead_runs import end_dead_runs
+from s3logx_assets.look_back import LookBack
 from s3logx_assets.run_requests import GIVEN_BACK, run_key_of
 from s3logx_tests.platform import DAILY, Platform, line
 
@@ -54,7 +55,9 @@ def test_dates_whose_files_are_not_those_extracted_are_asked_for(young: Platform
     assert ranges(requests) == [(five, five), (one, one)]
     assert {key.to_user_string() for key in requests[0].asset_selection or ()} == set(DAILY)  # type: ignore[union-attr]
     assert young.daily(five, one).success
-    assert young.tick(name) == f"7 dates are up to date, {TODAY - timedelta(days=6)} to {TODAY}"
+    words = str(young.tick(name))
+    assert "dates are up to date" in words
+    assert words.endswith(f" to {TODAY}")
     young.log(f"{five}-09-00-00-BB", line("ds1/b", five))
     assert ranges(young.tick(name)) == [(five, five)]
 
@@ -258,3 +261,63 @@ def test_what_was_found_before_the_source_failed_is_asked_for(young: Platform, m
     assert ranges(young.tick("new_log_files_sensor")) == [(five, five)]
     assert young.tick("new_log_files_sensor") == "the source is down"
     assert ranges(young.tick("new_log_files_sensor")) == [(one, one)]
+
+
+def _back(days: int) -> str:
+    return str(TODAY - timedelta(days=days))
+
+
+def test_after_an_outage_the_dates_that_nobody_saw_are_asked_for(young: Platform) -> None:
+    """The machine was off for ten days. The dates that had left the window meanwhile, and the one in whose middle it went
+    off, were never looked at again, and nothing said so."""
+    young.log(f"{_back(12)}-05-00-00-AA", line("ds1/a", _back(12)))
+    assert young.daily(_back(12), _back(12)).success
+    young.cursors["new_log_files_sensor"] = LookBack(since=_back(12)).cursor
+    young.log(f"{_back(12)}-15-00-00-AA", line("ds1/b", _back(12)))
+    young.log(f"{_back(10)}-05-00-00-AA", line("ds1/a", _back(10)))
+    missed = [(_back(12), _back(12)), (_back(10), _back(10)), (_back(5), _back(5)), (_back(1), _back(1))]
+    assert ranges(young.tick("new_log_files_sensor")) == missed
+    # While their runs fail they are not forgotten, and no other old date is listed.
+    assert ranges(young.tick("new_log_files_sensor")) == missed
+    assert young.daily(_back(12), _back(0)).success
+    assert young.tick("new_log_files_sensor") == f"9 dates are up to date, {_back(12)} to {TODAY}"
+    assert young.tick("new_log_files_sensor") == f"7 dates are up to date, {_back(6)} to {TODAY}"
+
+
+@pytest.mark.parametrize("name", ["new_log_files_sensor", "daily_update"])
+def test_without_a_cursor_the_store_tells_how_long_the_outage_was(young: Platform, name: str) -> None:
+    """A backup of three weeks ago was restored, or Dagster's history begun anew."""
+    young.log(f"{_back(20)}-05-00-00-AA", line("ds1/a", _back(20)))
+    young.log(f"{_back(14)}-05-00-00-AA", line("ds1/a", _back(14)))
+    assert young.daily(_back(20), _back(20)).success
+    assert ranges(young.tick(name))[0] == (_back(14), _back(14))
+
+
+def test_a_history_that_was_brought_there_is_no_outage(young: Platform) -> None:
+    """Who made the dates of years ago by a command did not ask for all that came since."""
+    young.log(f"{_back(100)}-05-00-00-AA", line("ds1/a", _back(100)))
+    young.log(f"{_back(50)}-05-00-00-AA", line("ds1/a", _back(50)))
+    assert young.daily(_back(100), _back(100)).success
+    assert ranges(young.tick("new_log_files_sensor"))[0] == (_back(5), _back(5))
+
+
+def test_while_the_source_is_away_no_date_goes_by_unseen(young: Platform) -> None:
+    """Its credentials had expired: each tick passed over the dates as if they had been seen."""
+    logs, away = young.folder / "logs", young.folder / "away"
+    young.cursors["new_log_files_sensor"] = LookBack(since=_back(9)).cursor
+    young.log(f"{_back(9)}-05-00-00-AA", line("ds1/a", _back(9)))
+    logs.rename(away)
+    for _ in range(20):
+        assert "is not a folder" in str(young.tick("new_log_files_sensor"))
+    away.rename(logs)
+    found = [
+        ranges(each) for each in (young.tick("new_log_files_sensor") for _ in range(2)) if not isinstance(each, str)
+    ]
+    assert (_back(9), _back(9)) in [each for asked in found for each in asked]
+
+
+@pytest.mark.parametrize("cursor", ["", "2025-03-04", "0000-00-00", "[]", "{", '{"other": 1}', "null", '{"behind": 3}'])
+def test_any_other_cursor_is_none(young: Platform, cursor: str) -> None:
+    """One of an earlier version was a date."""
+    young.cursors["new_log_files_sensor"] = cursor
+    assert ranges(young.tick("new_log_files_sensor")) == [(_back(5), _back(5)), (_back(1), _back(1))]

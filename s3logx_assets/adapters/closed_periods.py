@@ -19,7 +19,7 @@ import pyarrow.ipc
 
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.digests import table_digest, text_digest
-from s3logx_assets.core.errors import StoreError
+from s3logx_assets.core.errors import StoreBusyError, StoreError
 
 RELEASED_USAGE = "released_usage"
 PERIOD = "period"
@@ -83,7 +83,8 @@ def rows_of(store: TableStore, until: date, columns: list[str] | None = None) ->
 
 
 def write_period(store: TableStore, period: Period, rows: pa.Table) -> None:
-    """Closes a period for good. Raises StoreError."""
+    """Closes a period for good. Raises StoreError, and StoreBusyError where another run has closed it: what a run that was
+    thought dead makes of it must not take the place of what has been told by now."""
     record = {
         "data_version": table_digest(rows),
         "days": dict(period.days),
@@ -97,7 +98,9 @@ def write_period(store: TableStore, period: Period, rows: pa.Table) -> None:
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, period.cells.schema) as writer:
         writer.write_table(period.cells)
-    store.write(RELEASED_USAGE, _place(period.until), rows, record, {_CELLS: sink.getvalue()})
+    place = _place(period.until)
+    if not store.add(RELEASED_USAGE, place, rows, record, {_CELLS: sink.getvalue()}):
+        raise StoreBusyError(f"{store.uri(RELEASED_USAGE, place)} was made by another run meanwhile; run again")
 
 
 def _read(store: TableStore, until: str) -> Period:

@@ -9,6 +9,8 @@ from typing import BinaryIO, Protocol
 import pyarrow as pa
 
 Confirm = Callable[[], None]
+# What the names of tables end with.
+TABLE = ".parquet"
 
 
 class Files(Protocol):
@@ -37,7 +39,7 @@ class Files(Protocol):
         content will do, a bucket is asked less."""
 
     def is_empty(self) -> bool:
-        """Whether there is no folder with anything in it."""
+        """Whether there is no table. Neither an empty folder is one, nor a lock, nor a note of what was counted."""
 
     def tags(self, folder: str, name: str) -> dict[str, str]:
         """For each folder directly below `folder` that has a file `name`: what tells the file's present state from any

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from s3logx_assets.adapters.epochs import finish_exchange
-from s3logx_assets.adapters.files import Confirm
+from s3logx_assets.adapters.files import TABLE, Confirm
 from s3logx_assets.adapters.renames import took_free_name
 from s3logx_assets.core.errors import StoreBusyError, StoreError
 
@@ -62,7 +62,7 @@ class LocalFiles:
 
     def is_empty(self) -> bool:
         """See Files."""
-        return not self.folders("")
+        return not any(self.root.rglob(f"*{TABLE}"))
 
     def folders(self, name: str, with_empty: bool = False) -> list[str]:
         """See Files."""

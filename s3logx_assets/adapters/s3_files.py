@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 
 import pyarrow as pa
 
-from s3logx_assets.adapters.files import Confirm
+from s3logx_assets.adapters.files import TABLE, Confirm
 from s3logx_assets.adapters.s3 import Bucket, ObjectChanged
 from s3logx_assets.core.errors import StoreBusyError, StoreError, StoreUnavailable, TransientError
 
@@ -67,7 +67,7 @@ class S3Files:
 
     def is_empty(self) -> bool:
         """See Files."""
-        return not any("/" in item.key.removeprefix(self._prefix) for item in self._bucket.scan(self._prefix, ""))
+        return not any(item.key.endswith(TABLE) for item in self._bucket.scan(self._prefix, ""))
 
     def folders(self, name: str, with_empty: bool = False) -> list[str]:
         """See Files. Not every server forgets a folder with its last object."""

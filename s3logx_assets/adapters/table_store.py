@@ -11,6 +11,7 @@ step. Parquet finds everything by offsets from the footer, so any engine reads t
 Which tables exist and what they mean does not belong here, nor how files are kept (adapters/files.py).
 """
 
+import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -108,6 +109,19 @@ class TableStore:
         made again. Raises StoreError."""
         with self._written(_name(asset, partition, part), settled) as stream:
             _write_parquet(stream, table.schema, iter([table]), lambda: record, sections or {})
+
+    def add(
+        self, asset: str, partition: str, table: pa.Table, record: Mapping[str, Any], sections: Mapping[str, bytes]
+    ) -> bool:
+        """As `write`, but only where there is no table yet; False where there is another one, which stays. Raises StoreError."""
+        content = io.BytesIO()
+        _write_parquet(content, table.schema, iter([table]), lambda: record, sections)
+        name = _name(asset, partition)
+        try:
+            # What looks like another one may be this, whose writing was heard of twice.
+            return self.files.create(name, content.getvalue()) or self.files.read(name) == content.getvalue()
+        except OSError as error:
+            raise StoreError(f"{self.files.uri(name)} cannot be written: {_reason(error)}") from None
 
     def write_groups(
         self,

@@ -1,7 +1,7 @@
 """`publication`: the release of one consistent state of the store, or nothing.
 
-Every scope must have been made from the daily usage as it is, and every date's tables from one another. What a release
-holds is told in `release`.
+Every scope must have been made from the daily usage as it is, and every date's tables from one another. One run at a time is at
+it, or an older release could take the place of a newer one. What a release holds is told in `release`.
 """
 
 import json
@@ -50,6 +50,8 @@ from s3logx_assets.run_requests import days_under_way
 
 _LOG = logging.getLogger(__name__)
 WITHSTANDS = "withstands_attack"
+# Of the private store.
+_LOCK = "publication"
 _SHOWN = 3
 _SCOPE_COMMAND = f"dagster asset materialize -m s3logx_assets.definitions --select {SUMMARIES},{TOTALS}"
 
@@ -305,7 +307,7 @@ def publication(
     rules: dg.ResourceParam[Rules],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes no other for an asset with a check
     """The release to share: public tables under the privacy policy, coordinates, and the report."""
-    with told():
+    with told(), private_store.locked(_LOCK) as confirm:
         try:
             release, told_of_it = build_release(private_store, public_store, rules, geolocator, keyring)
         except DisclosureError as error:
@@ -314,6 +316,7 @@ def publication(
         except MixedDateError as error:
             raise _half_way(context.instance, error) from None
         own_names = refuse_leaks(release.files, [*keyring.secrets(), *rules.secrets])
+        confirm()  # or this run was thought dead, and a newer release may be out
         public_store.publish(release.release_id, release.files)
     figures = markdown_table(("figure", "value"), release.archive.items())
     return dg.MaterializeResult(

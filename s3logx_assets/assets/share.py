@@ -70,12 +70,6 @@ def _findings(scan: Scan, files: Mapping[str, bytes], name: str, content: bytes)
         yield from scan.findings_in_table(name, table.column_names, columns, shown)
 
 
-def _latest(store: ReleaseStore) -> str:
-    if (latest := store.latest()) is None:
-        raise ReleaseError("there is no release yet; materialise publication first")
-    return latest
-
-
 def _whole(store: ReleaseStore, release_id: str) -> dict[str, bytes]:
     """All files of a release."""
     names = store.names(release_id)
@@ -111,16 +105,15 @@ def build_share() -> dg.AssetsDefinition:
         keyring: dg.ResourceParam[Keyring],
         rules: dg.ResourceParam[Rules],
     ) -> dg.MaterializeResult[None]:
-        with told():
-            # Before the lock: one in an empty store would look like a table in a store without its key.
-            _latest(public_store)
-            with private_store.locked(KEY) as confirm:
-                latest = _latest(public_store)
-                files = _whole(public_store, latest)
-                own_names = refuse_leaks(files, [*keyring.secrets(), *rules.secrets])
-                _refuse_damaged(files, public_store.uri(latest))
-                sent = send(destination, latest, files)
-                confirm()  # or this run was thought dead, and another one was at it too
+        with told(), private_store.locked(KEY) as confirm:
+            latest = public_store.latest()
+            if latest is None:
+                raise ReleaseError("there is no release yet; materialise publication first")
+            files = _whole(public_store, latest)
+            own_names = refuse_leaks(files, [*keyring.secrets(), *rules.secrets])
+            _refuse_damaged(files, public_store.uri(latest))
+            sent = send(destination, latest, files)
+            confirm()  # or this run was thought dead, and another one was at it too
         return dg.MaterializeResult(
             metadata={
                 "in_short": f"{sent.written:,} files written, {sent.unchanged:,} as they were, {sent.removed:,} removed",

@@ -15,7 +15,7 @@ from s3logx_assets.adapters.closed_periods import RELEASED_USAGE, read_periods, 
 from s3logx_assets.adapters.release_store import LocalReleaseStore
 from s3logx_assets.assets.publish import WITHSTANDS
 from s3logx_assets.core.addresses import AddressBlock
-from s3logx_assets.core.errors import StoreError
+from s3logx_assets.core.errors import StoreBusyError, StoreError
 from s3logx_assets.core.privacy import strict as engine
 from s3logx_assets.core.privacy.attack import read_release
 from s3logx_tests.platform import EvenOddGeolocator, Platform, failure_text, line
@@ -164,11 +164,26 @@ def test_periods_of_another_key_are_refused(strict: Platform) -> None:
     published(strict, 4)
     [period] = read_periods(strict.store)
     rows = rows_of(strict.store, period.until)
+    strict.store.remove(RELEASED_USAGE, f"period={period.until}")
     write_period(strict.store, replace(period, key_id="of another"), rows)
     text = failure_text(strict.publish())
     assert "is of another master key than the store: it is from before a rotation" in text
+    strict.store.remove(RELEASED_USAGE, f"period={period.until}")
     write_period(strict.store, period, rows)
     assert strict.publish().success
+
+
+def test_a_period_is_closed_once(strict: Platform) -> None:
+    """A run that was thought dead came back, and what it made of a period replaced what another one had told of it."""
+    published(strict, 4)
+    [period] = read_periods(strict.store)
+    rows = rows_of(strict.store, period.until)
+    strict.store.remove(RELEASED_USAGE, f"period={period.until}")
+    for _ in range(2):  # the second is the same, as where the first answer was lost
+        write_period(strict.store, period, rows)
+    with pytest.raises(StoreBusyError, match="made by another run meanwhile; run again"):
+        write_period(strict.store, replace(period, left_out=7), rows)
+    assert read_periods(strict.store)[0].left_out == period.left_out
 
 
 def test_a_period_that_was_told_otherwise_is_not_closed_again(strict: Platform) -> None:

@@ -1,12 +1,16 @@
 """Scopes and the release: what becomes stale, what is refused, what is published."""
 
+import fcntl
 import hashlib
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from dagster._core.execution.plan.active import ActiveExecution
 
+from s3logx_assets.adapters.release_store import LocalReleaseStore
 from s3logx_tests.platform import DAILY, Platform, failure_text, line
 
 
@@ -200,6 +204,34 @@ def test_a_mapping_that_changed_is_said_and_not_refused(released: Platform) -> N
 
 def test_nothing_to_publish_says_so(platform: Platform) -> None:
     assert "nothing to publish yet" in failure_text(platform.publish())
+
+
+def test_a_store_that_was_empty_on_a_wednesday_can_still_be_filled(platform: Platform) -> None:
+    """The first release was asked for before the first log file came. It left a folder behind, which was taken for the
+    tables of a store whose key had been lost, and no date could ever be extracted."""
+    assert not platform.publish().success
+    assert platform.update_scopes().success
+    platform.log("2025-03-01-05-00-00-AA", *(line("ds1/a", host=host) for host in range(60)))
+    assert platform.daily("2025-03-01", "2025-03-01").success
+    assert platform.update_scopes().success
+    assert (platform.folder / "home/s3logx/private/key_id").exists()
+
+
+def test_one_run_at_a_time_makes_a_release(released: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older one that was slower took the place of a newer one, for a week."""
+    genuine, seen = LocalReleaseStore.publish, []
+
+    def publish(self: LocalReleaseStore, release_id: str, files: Mapping[str, bytes]) -> None:
+        folder = os.open(released.folder / "home/s3logx/private/publication", os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(folder)
+        seen.append(release_id)
+        genuine(self, release_id, files)
+
+    monkeypatch.setattr(LocalReleaseStore, "publish", publish)
+    assert released.publish().success
+    assert len(seen) == 1
 
 
 def test_a_crash_while_writing_leaves_the_old_release(released: Platform, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,6 @@ def test_without_a_release_there_is_nothing_to_share(tmp_path: Path) -> None:
         result = platform.materialize("shared_release")
         assert "materialise publication first" in failure_text(result)
         assert not (tmp_path / "site").exists()
-        assert not (tmp_path / "home/s3logx/private/shared_release").exists(), "a store with a folder has a key"
 
 
 def test_one_run_at_a_time_brings_a_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

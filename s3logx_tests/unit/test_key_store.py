@@ -48,7 +48,9 @@ class Place:
         return {str(path): path.read_bytes() if path.is_file() else None for path in self.home.rglob("*")}
 
     def add_table(self) -> None:
-        (self.private / "extracted_logs").mkdir(parents=True)
+        folder = self.private / "extracted_logs" / "log_date=2025-03-01"
+        folder.mkdir(parents=True)
+        (folder / "part-0.parquet").write_bytes(b"PAR1")
 
 
 @pytest.fixture

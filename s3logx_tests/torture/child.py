@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import cast
@@ -155,15 +156,18 @@ def _all_steps(job: Job) -> bool:
             "sharing": lambda: platform.materialize("shared_release"),
             "statistics": lambda: platform.materialize("statistics"),
         }
-        asked: dict[str, Callable[[Platform], bool]] = {"asked again": _asked_again, "inventory": _newest_snapshot}
+        asked: dict[str, Callable[[Platform], bool]] = {
+            "asked again": partial(_asked_for, "ask_again", ("ip_regions", "region_coordinates", "daily_usage")),
+            "news": partial(_asked_for, "new_log_files_sensor", DAILY),
+            "inventory": _newest_snapshot,
+        }
         return all(asked[step](platform) if step in asked else run[step]().success for step in job.steps)
 
 
-def _asked_again(platform: Platform) -> bool:
-    """Whether all runs succeed that the schedule of this name asks for."""
-    found = platform.tick("ask_again")
+def _asked_for(name: str, selection: Sequence[str], platform: Platform) -> bool:
+    """Whether all runs over dates succeed that the sensor or schedule of this name asks for."""
+    found = platform.tick(name)
     requests = [] if isinstance(found, str) else found
-    selection = ("ip_regions", "region_coordinates", "daily_usage")
     return all(platform.daily(request.tags[FIRST], request.tags[LAST], selection).success for request in requests)
 
 

@@ -8,12 +8,13 @@ import random
 import shutil
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from s3logx_assets.adapters.s3 import Bucket
 from s3logx_assets.assets import extract
 from s3logx_assets.core.errors import TransientError
+from s3logx_assets.look_back import LookBack
 from s3logx_tests.platform import DAILY
 from s3logx_tests.s3_faults import Fault, FaultProxy, faulty
 from s3logx_tests.s3_server import s3_server
@@ -64,6 +65,33 @@ def _expiries(archive: Archive) -> list[Callable[[], None]]:
         logs.mkdir()
 
     return [one, date, everything, empty]
+
+
+def away_for_weeks(campaign: Campaign) -> Toll:
+    """Nothing ran since some hour of a day weeks ago, and the logs went on. The sensor of new log files, which looks at a few
+    dates, is all that runs then."""
+    toll = Toll()
+    lengths = (10,) if campaign.short else (8, 9, 15, 30, 60, 85)
+    for days in lengths:
+        first = datetime.now(UTC).date() - timedelta(days=days)
+        terms = {"days": days + 1, "files": 2, "lines": 5, "S3LOGX_FIRST_DATE": first.isoformat()}
+        expected = Archive(campaign.folder / f"calm-{days}", **terms).made(("dates",))  # type: ignore[arg-type]
+        archive = Archive(campaign.folder / f"{days}", **terms)  # type: ignore[arg-type]
+        logs, aside = archive.folder / "logs", archive.folder / "aside"
+        (seen, *_) = archive.log_files()
+        logs.rename(aside)
+        place = logs / seen.relative_to(logs)
+        place.parent.mkdir(parents=True)
+        shutil.copy(aside / seen.relative_to(logs), place)
+        every, archive.days = archive.days, archive.days[:1]
+        failed = int(archive.run(steps=("dates",)) != 0)
+        archive.days = every
+        shutil.rmtree(logs)
+        aside.rename(logs)
+        failed += archive.run(campaign.sabotage, ("news",)) != 0
+        toll += archive.toll(expected, assets=DAILY) + Toll(manual=failed)
+        shutil.rmtree(archive.folder)
+    return toll + Toll(seen=f"{', '.join(map(str, lengths))} days")
 
 
 def bucket_out_of_order(campaign: Campaign) -> Toll:
@@ -147,6 +175,11 @@ def _shrinks() -> None:
     extract._refuse_to_shrink = lambda tools, seen: lambda day, listing: None
 
 
+def _few_dates() -> None:
+    """Only the usual dates are looked at."""
+    LookBack.days = lambda self, usual, first: list(usual)  # type: ignore[method-assign]
+
+
 def _errors_are_ends() -> None:
     """A listing that fails has come to its end."""
     scan, level = Bucket.scan, Bucket.level
@@ -169,6 +202,9 @@ def _errors_are_ends() -> None:
 
 ATTACKS = (
     Attack("services: logs that expire", expired_logs, (Break("history follows the listing", _shrinks),)),
+    Attack(
+        "services: nothing runs for weeks", away_for_weeks, (Break("only the usual dates are looked at", _few_dates),)
+    ),
     Attack(
         "services: buckets out of order",
         bucket_out_of_order,

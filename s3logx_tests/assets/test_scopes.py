@@ -1,5 +1,6 @@
 """Updating scopes: news are added, never counted twice or missed, and give the bytes of counting everything anew."""
 
+import errno
 import json
 import os
 import shutil
@@ -370,6 +371,26 @@ def test_a_damaged_daily_usage_is_named_as_what_to_make_again(updated: Platform)
     assert updated.daily("2025-05-02", "2025-05-02", ["daily_usage"]).success
     assert updated.update_scopes().success
     assert all_are_counted(updated)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EMLINK])
+def test_scopes_are_updated_where_files_cannot_have_two_names(
+    updated: Platform, counted_anew: list[str], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Some file systems have no hard links (exFAT, many network drives): no scope was ever counted on them."""
+
+    def refused(source: Path, target: Path) -> None:
+        raise OSError(number, os.strerror(number), str(source), None, str(target))
+
+    monkeypatch.setattr(os, "link", refused)
+    for host in (7, 8):  # what was held as a copy is taken off again
+        updated.log(f"2025-05-02-09-00-00-B{host}", line("ds1/b", "2025-05-02", host=host))
+        assert updated.daily("2025-05-02", "2025-05-02").success
+        assert updated.update_scopes().success
+    assert counted_anew == []
+    assert all_are_counted(updated)
+    result = written(updated)
+    assert anew(updated) == result
 
 
 def test_usage_that_changes_during_an_update_does_not_get_into_it(updated: Platform) -> None:

@@ -6,8 +6,10 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,6 +215,43 @@ def test_a_section_is_of_the_file_that_was_opened(store: TableStore, monkeypatch
     monkeypatch.setattr(json, "loads", replaced_while_read)
     assert store.section("extracted_logs", DAY, "ledger") == b"one" * 100
     assert store.section("extracted_logs", DAY, "ledger") == b"two" * 100
+
+
+def test_a_table_is_held_where_the_holder_lies_on_another_file_system(store: TableStore) -> None:
+    """A link cannot lead there, and there was no other way: the table was called one that cannot be held."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        make_folder(store.root)
+        if os.stat(other).st_dev == store.root.stat().st_dev:
+            pytest.skip("there is no other file system")
+        (store.root / "holder").symlink_to(other)
+        for number in (1, 2):
+            store.write("asset", DAY, generation(number), {"n": number})
+            store.hold("asset", "holder", DAY, "")
+            assert store.read("holder", DAY).equals(generation(number))
+        store.write("asset", DAY, generation(3), {"n": 3})
+        assert store.record("holder", DAY) == {"n": 2}
+        path = store.path("holder", DAY)
+        assert names(path.parent) == ["part-0.parquet"]
+        assert mode(path) == 0o600
+        with pytest.raises(StoreError, match=r"cannot be held as holder/.*: No such file"):
+            store.hold("never", "holder", DAY, "")
+
+
+def test_a_copy_that_fails_half_way_is_no_held_table(store: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(source: Path, target: Path) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    def full(source: Any, target: Any, length: int) -> None:
+        target.write(source.read(10))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store.write("asset", DAY, generation(1), {"n": 1})
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(StoreError, match=r"cannot be held as holder/.*: No space left on device"):
+        store.hold("asset", "holder", DAY, "")
+    assert names(store.path("holder", DAY).parent) == []
+    assert store.record("asset", DAY) == {"n": 1}
 
 
 # --------------------------------------------------------------------------- failing half-way

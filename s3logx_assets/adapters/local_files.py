@@ -4,6 +4,7 @@ A file is written beside its place under a name that a reader ignores, synced, a
 goes with the next writing. What the files hold does not belong here. Files are 0600, folders 0700.
 """
 
+import errno
 import fcntl
 import io
 import os
@@ -22,6 +23,9 @@ from s3logx_assets.core.errors import StoreBusyError, StoreError
 
 _TEMPORARY = ".writing-"
 _CHUNK = 1 << 20
+# What a link fails with where the file system has none, the file has too many, or belongs to somebody else, or the target
+# lies on another file system.
+_NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
 
 class LocalFiles:
@@ -94,11 +98,19 @@ class LocalFiles:
         return create(self.path(name), content)
 
     def hold(self, name: str, target: str, tag: str) -> None:
-        """See Files. A hard link, so it costs no space while they are the same; which state it is of does not matter."""
+        """See Files. A hard link, so it costs no space while they are the same, or a copy where there can be none; which
+        state it is of does not matter."""
         path = self.path(target)
         make_folder(path.parent)
         path.unlink(missing_ok=True)
-        os.link(self.path(name), path)
+        try:
+            os.link(self.path(name), path)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            # As little on disk before the next `settle` as a link would be.
+            with open(self.path(name), "rb", 0) as source, replacing(path, settled=False) as stream:
+                shutil.copyfileobj(source, stream, _CHUNK)
 
     def move(self, name: str, target: str) -> None:
         """See Files."""

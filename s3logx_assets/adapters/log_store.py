@@ -127,7 +127,7 @@ class LocalLogStore:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            raise SourceError(f"S3LOGX_LOGS: cannot look for {item.name!r}: {error.strerror}") from None
+            raise _cannot("look for", repr(item.name), error) from None
 
     def opening(self, items: Iterable[LogObject]) -> "Iterator[Callable[[], LocalLogReader]]":
         return (partial(self.open, item) for item in items)
@@ -135,7 +135,11 @@ class LocalLogStore:
     def _survey(self, wanted: set[date] | None) -> tuple[dict[date, list[str]], list[Path], int]:
         """One look at everything but the date folders: paths of log objects by date, the roots of date folders, and the number
         of files that are no logs. Only the `wanted` dates' objects are kept; None keeps the dates alone."""
-        if not self.root.is_dir():
+        try:
+            is_folder = self.root.is_dir()
+        except OSError as error:
+            raise _cannot("look at", self.root, error) from None
+        if not is_folder:
             raise SourceError(f"S3LOGX_LOGS: {self.root} is not a folder")
         flat: dict[date, list[str]] = defaultdict(list)
         roots: list[Path] = []
@@ -146,14 +150,14 @@ class LocalLogStore:
             dated = False
             for entry in self._scan(folder):
                 day = log_date(entry.name)
-                if entry.is_dir(follow_symlinks=False):
+                if _is_folder(entry):
                     below = kind_below(kind, entry.name)
                     dated = dated or below == "year"
                     if below and below != "day":
                         pending.append((Path(entry.path), depth, below))
                     elif not below and depth < DEEPEST_ROOT:
                         pending.append((Path(entry.path), depth + 1, ""))
-                elif day is None or not entry.is_file(follow_symlinks=False):
+                elif day is None or not _is_file(entry):
                     ignored += 1
                 else:
                     logs += 1
@@ -181,9 +185,9 @@ class LocalLogStore:
             except (FileNotFoundError, NotADirectoryError):
                 return
             except OSError as error:
-                raise SourceError(f"S3LOGX_LOGS: cannot list {folder}: {error.strerror}") from None
+                raise _cannot("list", folder, error) from None
         for entry in self._scan(folder):
-            yield entry, log_date(entry.name) if entry.is_file(follow_symlinks=False) else None
+            yield entry, log_date(entry.name) if _is_file(entry) else None
 
     def _date_folders(self, root: Path) -> Iterator[date]:
         """The dates of all date folders below a root."""
@@ -194,7 +198,7 @@ class LocalLogStore:
                     folder / entry.name
                     for folder in levels[-1]
                     for entry in self._scan(folder)
-                    if pattern.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+                    if pattern.fullmatch(entry.name) and _is_folder(entry)
                 ]
             )
         for folder in levels[-1]:
@@ -208,7 +212,7 @@ class LocalLogStore:
             with os.scandir(folder) as entries:
                 yield from entries
         except OSError as error:
-            raise SourceError(f"S3LOGX_LOGS: cannot list {folder}: {error.strerror}") from None
+            raise _cannot("list", folder, error) from None
 
     def _describe(self, path: str) -> LogObject | None:
         """None for a file that has gone since it was listed."""
@@ -223,7 +227,30 @@ class LocalLogStore:
             status = os.stat(path, follow_symlinks=False)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise _cannot("look at", path, error) from None
         return LogObject(name, status.st_size, str(status.st_mtime_ns))
+
+
+# Many file systems tell with an entry's name what it is; others have to be asked, and may refuse.
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError as error:
+        raise _cannot("look at", entry.path, error) from None
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file(follow_symlinks=False)
+    except OSError as error:
+        raise _cannot("look at", entry.path, error) from None
+
+
+def _cannot(do: str, what: str | Path, error: OSError) -> SourceError:
+    return SourceError(f"S3LOGX_LOGS: cannot {do} {what}: {error.strerror}")
 
 
 def kind_below(kind: str, name: str) -> str:
@@ -251,7 +278,11 @@ class LocalLogReader:
             raise LogFileError(f"log file {self._item.name!r} cannot be read: {error.strerror}") from None
 
     def close(self) -> None:
-        status = os.fstat(self._descriptor)
-        os.close(self._descriptor)
+        try:
+            status = os.fstat(self._descriptor)
+        except OSError as error:
+            raise LogFileError(f"log file {self._item.name!r} cannot be looked at: {error.strerror}") from None
+        finally:
+            os.close(self._descriptor)
         if (status.st_size, str(status.st_mtime_ns)) != (self._item.size, self._item.version):
             raise LogFileError(f"log file {self._item.name!r} changed while it was read")

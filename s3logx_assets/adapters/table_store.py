@@ -311,7 +311,16 @@ class TableStore:
     ) -> Iterator[tuple[pa.NativeFile, pq.ParquetFile]]:
         try:
             with self.files.opened(_name(asset, partition, part)) as source:
-                yield source, pq.ParquetFile(source, read_dictionary=list(encoded), pre_buffer=self.files.readers > 1)
+                # A page without a checksum, as older files have them, is taken as it is.
+                yield (
+                    source,
+                    pq.ParquetFile(
+                        source,
+                        read_dictionary=list(encoded),
+                        pre_buffer=self.files.readers > 1,
+                        page_checksum_verification=True,
+                    ),
+                )
         except FileNotFoundError:
             raise
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
@@ -363,7 +372,13 @@ def _write_parquet(
 
 def _writer(sink: BinaryIO | pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(
-        sink, schema, compression="zstd", dictionary_pagesize_limit=_DICTIONARY_BYTES, **_encodings(schema)
+        sink,
+        schema,
+        compression="zstd",
+        dictionary_pagesize_limit=_DICTIONARY_BYTES,
+        # Without it nearly every bit that flips within a page of numbers is read as another number.
+        write_page_checksum=True,
+        **_encodings(schema),
     )
 
 

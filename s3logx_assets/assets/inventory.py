@@ -22,6 +22,7 @@ from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
 from s3logx_assets.assets.extract import ledger_of
 from s3logx_assets.core.charts import bytes_text
 from s3logx_assets.core.digests import text_digest
+from s3logx_assets.core.errors import StoreError
 from s3logx_assets.core.inventory import DATES, LOG_ROWS, News, news_of, summary_of
 from s3logx_assets.metadata import column_schema, table_metadata
 from s3logx_assets.partitions import SNAPSHOT, SNAPSHOTS
@@ -76,8 +77,8 @@ def compared(
     with_etags: bool,
 ) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any] | None, News]]:
     """Each of a stored snapshot's dates (`rows` and `of_snapshot` as `dates_of` gives them), the record of what was extracted
-    of it, and what it has that was not. File by file only where the digests differ. `with_etags`: the ledgers have them.
-    Raises StoreError."""
+    of it, and what it has that was not. File by file only where the digests differ; where the ledger is damaged then, none of
+    the date's files counts as extracted. `with_etags`: the ledgers have them. Raises StoreError."""
     records = [record for _, record in store.records(EXTRACTED_LOGS, (partition(row["log_date"]) for row in rows))]
     with_versions = with_etags and bool(of_snapshot["with_versions"])
     created = datetime.fromisoformat(of_snapshot["created"])
@@ -88,7 +89,13 @@ def compared(
             return News(row["files"], 0, 0)
         if record["listing"] == row["digest"]:
             return News(0, 0, 0)
-        return news_of(rows_of(store, snapshot, row), ledger_of(store, row["log_date"]), with_versions, created)
+        listed = rows_of(store, snapshot, row)
+        try:
+            ledger = ledger_of(store, row["log_date"])
+        except StoreError:
+            # No reason to keep the other dates waiting: a run makes this one anew, or says why it does not.
+            return News(row["files"], 0, 0)
+        return news_of(listed, ledger, with_versions, created)
 
     found = store.each(news, zip(rows, records, strict=True))
     return zip(rows, records, found, strict=True)

@@ -31,6 +31,7 @@ from s3logx_assets.adapters.scope_state import (
 )
 from s3logx_assets.adapters.table_store import LOG_DATE, PART, Columns, TableStore, partition
 from s3logx_assets.assets.scope_metadata import summary_metadata, totals_metadata
+from s3logx_assets.core.asset_types import AssetTypes
 from s3logx_assets.core.concurrency import mapped
 from s3logx_assets.core.digests import text_digest
 from s3logx_assets.core.errors import StoreError
@@ -212,34 +213,12 @@ def _added(usage: HeldUsage, rules: Rules, found: Plan) -> Iterator[tuple[str, S
     read = mapped(lambda scope: changes[scope].read(usage.store, rules, scope), found.stale, workers)
     before = dict(zip(found.stale, read, strict=True))
     kept = {scope: (changes[scope], tables) for scope, tables in before.items() if tables is not None}
-    newest = added_up(
-        [
-            (1, {scope: tables.newest for scope, (change, tables) in kept.items() if not change.rolled}),
-            *(
-                (1, {scope: news[month][scope] for scope in kept if found.versions[scope].month == month})
-                for month in news
-            ),
-        ],
-        types,
-    )
-    earlier = added_up(
-        [
-            (
-                1,
-                {
-                    scope: tables.earlier
-                    for scope, (_, tables) in kept.items()
-                    if isinstance(tables.earlier, ScopeTables)
-                },
-            ),
-            (1, {scope: tables.newest for scope, (change, tables) in kept.items() if change.rolled}),
-            *(
-                (1, {scope: news[month][scope] for scope in kept if found.versions[scope].month > month})
-                for month in news
-            ),
-        ],
-        types,
-    )
+    try:
+        newest, earlier = _sums(kept, news, found.versions, types)
+    except StoreError:
+        # Some file holds other numbers than were written and reads well all the same, and so it would for ever.
+        yield from ((scope, None) for scope in found.stale)
+        return
 
     def stored(scope: str) -> Stored | None:
         if scope not in kept:
@@ -287,6 +266,35 @@ class _Change(NamedTuple):
         newest = _part(store, rules, scope, NEWEST, self.counted.newest)
         earlier = (_part if self.earlier else _outline)(store, rules, scope, EARLIER, self.counted.earlier)
         return _Before(newest, earlier) if newest is not None and earlier is not None else None
+
+
+def _sums(
+    kept: Mapping[str, tuple[_Change, _Before]],
+    news: Mapping[str, Mapping[str, ScopeTables]],
+    versions: Mapping[str, Version],
+    types: AssetTypes,
+) -> tuple[dict[str, ScopeTables], dict[str, ScopeTables]]:
+    """The newest month of each of the `kept` scopes with the news, and the months before of those where they change. Raises
+    StoreError where more is taken off than was ever counted."""
+    newest = added_up(
+        [
+            (1, {scope: tables.newest for scope, (change, tables) in kept.items() if not change.rolled}),
+            *((1, {scope: news[month][scope] for scope in kept if versions[scope].month == month}) for month in news),
+        ],
+        types,
+    )
+    months_before = {
+        scope: tables.earlier for scope, (_, tables) in kept.items() if isinstance(tables.earlier, ScopeTables)
+    }
+    earlier = added_up(
+        [
+            (1, months_before),
+            (1, {scope: tables.newest for scope, (change, tables) in kept.items() if change.rolled}),
+            *((1, {scope: news[month][scope] for scope in kept if versions[scope].month > month}) for month in news),
+        ],
+        types,
+    )
+    return newest, earlier
 
 
 def _news(usage: HeldUsage, rules: Rules, scopes: Collection[str]) -> dict[str, dict[str, ScopeTables]]:

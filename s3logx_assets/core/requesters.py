@@ -30,6 +30,9 @@ BY_LABEL = pa.schema(
 
 # So many dates are searched one by one before they are merged: merging copies the whole history.
 _UNMERGED = 16
+# So many rows of unmerged dates are merged at once, or as many as there are distinct requesters where that is more:
+# merging costs as much as both, so what is merged once is not copied for every few rows.
+_ROWS_UNMERGED = 1 << 20
 # Where so many dates did not know all, it takes most of the others too: they are read together, which a store may do
 # at once.
 _ONE_BY_ONE = 16
@@ -52,8 +55,8 @@ def counted(columns: Iterable[pa.ChunkedArray]) -> tuple[pa.Array, pa.Array]:
 class History:
     """Which requesters each date had, so far as it was asked: a date is read when it is first needed, and once.
 
-    `read` gives the indexes of each of some dates. Dates may be asked about in any order. Held are 12 bytes per
-    distinct requester.
+    `read` gives the indexes of each of some dates, one after the other. Dates may be asked about in any order. Held are
+    12 bytes per distinct requester and 8 per row that is not merged yet; the rows of all dates are never held together.
     """
 
     def __init__(self, read: Callable[[Sequence[date]], Iterable[Indexes]]) -> None:
@@ -71,16 +74,17 @@ class History:
         who return were there lately, and no more of them once all are known."""
         if len(self._recent) > _UNMERGED:
             self._merge()
-        left = indexes[self._first_of(indexes) >= day.toordinal()]
+        left = self._not_merged(indexes, day)
         earlier = sorted((other for other in dates if other < day and other not in self._merged), reverse=True)
         for number, other in enumerate(earlier):
             if not left.size:
                 break
-            if other not in self._recent:
-                unread = (each for each in earlier[number:] if each not in self._recent)
-                some = list(islice(unread, _TOGETHER if number >= _ONE_BY_ONE else 1))
-                self._recent.update(zip(some, self._read(some), strict=True))
-            left = left[~among(left, self._recent[other])]
+            if not self._has(other):
+                unread = (each for each in earlier[number:] if not self._has(each))
+                if self._take(list(islice(unread, _TOGETHER if number >= _ONE_BY_ONE else 1))):
+                    left = self._not_merged(left, day)
+            if other in self._recent:
+                left = left[~among(left, self._recent[other])]
         return left
 
     def put(self, day: date, indexes: Indexes) -> None:
@@ -90,6 +94,25 @@ class History:
             self._forget()  # who is merged cannot be taken out again
         if day not in self._merged:
             self._recent[day] = indexes
+
+    def _has(self, day: date) -> bool:
+        return day in self._recent or day in self._merged
+
+    def _take(self, days: Sequence[date]) -> bool:
+        """Reads dates; whether some were merged meanwhile."""
+        merged = False
+        rows = sum(found.size for found in self._recent.values())
+        for day, found in zip(days, self._read(days), strict=True):
+            self._recent[day] = found
+            rows += found.size
+            if rows > max(_ROWS_UNMERGED, self._indexes.size):
+                self._merge()
+                merged, rows = True, 0
+        return merged
+
+    def _not_merged(self, indexes: Indexes, day: date) -> Indexes:
+        """Those of `indexes` that no merged date before `day` has."""
+        return indexes[self._first_of(indexes) >= day.toordinal()]
 
     def _first_of(self, indexes: Indexes) -> NDArray[np.int32]:
         """The first merged date of each, as an ordinal; the last of all days where there is none."""

@@ -186,6 +186,35 @@ def test_a_date_that_a_run_left_half_way_is_asked_for(listed: Platform) -> None:
     assert "3 dates of snapshot" in str(listed.tick("inventory_files_sensor"))
 
 
+def damage_ledger(platform: Platform, day: str) -> None:
+    """Overwrites the ledger within a date's file, whose footer stays whole."""
+    path = platform.store.path("extracted_logs", f"log_date={day}")
+    ledger = platform.store.section("extracted_logs", f"log_date={day}", "ledger")
+    content = path.read_bytes()
+    assert content.count(ledger) == 1
+    path.write_bytes(content.replace(ledger, bytes(len(ledger))))
+
+
+def test_a_damaged_ledger_keeps_no_other_date_from_being_asked_for(listed: Platform) -> None:
+    """The comparison stopped at it, at every tick for ever: no late file of any date was asked for any more."""
+    assert listed.daily("2025-03-01", "2025-03-04").success
+    for day in ("01", "04"):
+        listed.log(f"2025/03/{day}/2025-03-{day}-09-00-00-LATE", line("ds1/late", f"2025-03-{day}"))
+    damage_ledger(listed, "2025-03-01")
+    write_snapshot(listed)
+    write_created(listed, datetime.now(UTC) + timedelta(minutes=1))
+    assert make(listed).success
+    assert asked(listed.tick("inventory_files_sensor")) == [("2025-03-01", "2025-03-01"), ("2025-03-04", "2025-03-04")]
+    found = figures(listed.materialize("statistics"))
+    assert (found["listed_files"], found["files_not_extracted"]) == (
+        5,
+        3,
+    )  # none of the first date's two is vouched for
+    assert listed.daily("2025-03-01", "2025-03-01").success
+    assert listed.daily("2025-03-04", "2025-03-04").success
+    assert "3 dates of snapshot" in str(listed.tick("inventory_files_sensor"))
+
+
 def test_a_date_that_was_listed_after_the_snapshot_is_no_news(listed: Platform) -> None:
     """The ledger is newer: asking again would bring the same, every day anew."""
     write_snapshot(listed)

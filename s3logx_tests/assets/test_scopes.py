@@ -1,5 +1,6 @@
 """Updating scopes: news are added, never counted twice or missed, and give the bytes of counting everything anew."""
 
+import errno
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 
 from s3logx_assets.adapters import local_files, scope_state
@@ -135,6 +137,29 @@ def test_rows_that_went_are_taken_off(updated: Platform, counted_anew: list[str]
     assert updated.update_scopes().success
     assert counted_anew == []
     assert anew(updated) == written(updated)
+
+
+@pytest.mark.parametrize("part", ["newest_month", "earlier_months"])
+def test_a_summary_that_counts_less_than_is_taken_off_it_is_counted_anew(
+    updated: Platform, counted_anew: list[str], part: str
+) -> None:
+    """Bits that flip within a page of numbers leave a file that reads well. Every update failed for good then, since more
+    was to be taken off the summary than it said that it had counted; no scope was brought up to date any more."""
+    found = updated.store.read_whole("summaries", "scope=ds1", part)
+    assert found is not None
+    rows, record = found
+    place = rows.column_names.index("bytes_sent")
+    less = rows.set_column(place, rows.schema.field(place), pa.array([1] * rows.num_rows))
+    updated.store.write("summaries", "scope=ds1", less, record, part=part)
+    updated.environment["S3LOGX_ALLOW_SHRINK"] = "1"
+    day = "2025-05-02" if part == "newest_month" else "2025-04-01"
+    updated.log(f"{day}-05-00-00-AA", line("ds1/a.nwb", day, 1, host=1))
+    assert updated.daily(day, day).success
+    assert updated.update_scopes().success
+    assert sorted(counted_anew) == ["archive", "ds1"]
+    assert all_are_counted(updated)
+    result = written(updated)
+    assert anew(updated) == result
 
 
 def test_a_newest_month_that_is_gone_makes_an_earlier_one_the_newest(
@@ -346,6 +371,26 @@ def test_a_damaged_daily_usage_is_named_as_what_to_make_again(updated: Platform)
     assert updated.daily("2025-05-02", "2025-05-02", ["daily_usage"]).success
     assert updated.update_scopes().success
     assert all_are_counted(updated)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EMLINK])
+def test_scopes_are_updated_where_files_cannot_have_two_names(
+    updated: Platform, counted_anew: list[str], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Some file systems have no hard links (exFAT, many network drives): no scope was ever counted on them."""
+
+    def refused(source: Path, target: Path) -> None:
+        raise OSError(number, os.strerror(number), str(source), None, str(target))
+
+    monkeypatch.setattr(os, "link", refused)
+    for host in (7, 8):  # what was held as a copy is taken off again
+        updated.log(f"2025-05-02-09-00-00-B{host}", line("ds1/b", "2025-05-02", host=host))
+        assert updated.daily("2025-05-02", "2025-05-02").success
+        assert updated.update_scopes().success
+    assert counted_anew == []
+    assert all_are_counted(updated)
+    result = written(updated)
+    assert anew(updated) == result
 
 
 def test_usage_that_changes_during_an_update_does_not_get_into_it(updated: Platform) -> None:

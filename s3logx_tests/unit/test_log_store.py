@@ -1,8 +1,10 @@
 """The log store over a folder: layouts, strays, odd names, links, permissions, and files that change."""
 
+import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -292,6 +294,90 @@ def test_a_date_folder_without_permission_fails_its_dates_and_no_other() -> None
         assert closed.objects == ()
         assert names(other) == [f"{far:%Y/%m/%d}/{log_name(far)}"]
         assert other.error is None
+
+
+@pytest.mark.parametrize("layout", ["2025/03/01", "sub"])
+def test_a_file_that_cannot_be_looked_at_fails_its_date_and_no_other(layout: str) -> None:
+    """A folder may be listed and not entered (0444): its first file ended the run of all dates as an "unexpected
+    PermissionError" that named no file, at every run."""
+    with processes.open_folder() as root:
+        far = DAY + timedelta(days=9)
+        put(root, f"{layout}/{log_name()}", f"{far:%Y/%m/%d}/{log_name(far)}")
+        (root / layout).chmod(0o444)
+        (_, closed), (_, other) = processes.as_nobody(processes.list_logs, root, [DAY, far])
+        path = root / layout / log_name()
+        assert str(closed.error) == f"S3LOGX_LOGS: cannot look at {path}: Permission denied"
+        assert closed.objects == ()
+        assert names(other) == [f"{far:%Y/%m/%d}/{log_name(far)}"]
+
+
+def test_a_source_that_cannot_be_looked_at_is_named() -> None:
+    with processes.open_folder() as folder:
+        put(folder, f"closed/logs/{log_name()}")
+        (folder / "closed").chmod(0)
+        root = folder / "closed" / "logs"
+        with pytest.raises(SourceError, match=f"S3LOGX_LOGS: cannot look at {root}: Permission denied"):
+            processes.as_nobody(processes.list_logs, root, [DAY])
+        with pytest.raises(SourceError, match=f"S3LOGX_LOGS: cannot look at {root}: Permission denied"):
+            processes.as_nobody(processes.log_days, root)
+
+
+class _Refusing:
+    """An entry of a folder on a file system that tells no kinds with the names, and that lost the file meanwhile."""
+
+    def __init__(self, entry: os.DirEntry[str]) -> None:
+        self.name, self.path = entry.name, entry.path
+
+    def is_dir(self, follow_symlinks: bool = True) -> bool:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), self.path)
+
+    is_file = is_dir
+
+
+@pytest.mark.parametrize("layout", ["2025/03/01/", ""])
+def test_a_file_system_that_refuses_an_entry_s_kind_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    """NFS: whoever lists has to ask for each file then, and a raw "Stale file handle" ended the run."""
+    put(tmp_path, f"{layout}{log_name()}", f"2025/03/09/{log_name(DAY + timedelta(days=8))}")
+    refused = str(tmp_path / layout / log_name())
+    scandir = os.scandir
+
+    @contextmanager
+    def scanned(folder: Path) -> Iterator[Iterator[object]]:
+        with scandir(folder) as entries:
+            yield (_Refusing(entry) if entry.path == refused else entry for entry in entries)
+
+    monkeypatch.setattr(os, "scandir", scanned)
+    message = f"S3LOGX_LOGS: cannot look at {refused}: Stale file handle"
+    if layout:
+        (_, stale), (_, other) = LocalLogStore(tmp_path).listings([DAY, DAY + timedelta(days=8)])
+        assert str(stale.error) == message
+        assert len(other.objects) == 1
+    else:
+        with pytest.raises(SourceError, match=re.escape(message)):
+            list(LocalLogStore(tmp_path).listings([DAY]))
+    with pytest.raises(SourceError, match=re.escape(message)):
+        LocalLogStore(tmp_path).days()
+
+
+def test_a_file_that_cannot_be_looked_at_when_it_is_closed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server had lost it (ESTALE): a raw OSError ended the run of all dates, and the file stayed open."""
+    put(tmp_path, log_name())
+    (item,) = listing(tmp_path).objects
+    reader = LocalLogStore(tmp_path).open(item)
+    held = len(os.listdir("/proc/self/fd"))
+
+    def stale(_: int) -> os.stat_result:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", stale)
+        with pytest.raises(LogFileError, match=f"log file '{log_name()}' cannot be looked at: Stale file handle"):
+            reader.close()
+    assert len(os.listdir("/proc/self/fd")) == held - 1
 
 
 def test_a_file_without_permission_is_listed_and_named_when_opened() -> None:

@@ -1,14 +1,17 @@
 """Who is new, and how many come from where: known answers, the order of dates, what is read and how often."""
 
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s3logx_assets.core import requesters
 from s3logx_assets.core.requesters import (
     BY_LABEL,
     History,
@@ -93,6 +96,38 @@ def test_many_dates_are_read_together() -> None:
     few = Stored({number: {number} for number in range(3650)})
     assert few.write(3650, {3640}) == []
     assert few.reads == [day(number) for number in range(3649, 3639, -1)]
+
+
+def test_the_rows_of_all_dates_are_never_in_memory_together() -> None:
+    """Someone who asked for the first time let the run read all earlier dates, and it held every row of them: those who
+    return each day once a day. An archive of ten years took the run's memory, at every new date again."""
+    everyone = np.arange(100_000)
+
+    def peak(dates: int) -> int:
+        history = History(lambda days: (np.append(everyone, 1_000_000 + when.toordinal()) for when in days))
+        tracemalloc.start()
+        try:
+            for number in (dates, dates + 1):
+                asked = np.array([5, 2_000_000 + number])
+                new = history.newcomers(day(number), asked, [day(each) for each in range(dates)])
+                assert new.tolist() == [2_000_000 + number]
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    few, many = peak(20), peak(160)
+    assert many < 1.1 * few
+    assert many < 160 * everyone.nbytes
+
+
+@given(st.lists(st.sets(st.integers(0, 30), max_size=3), min_size=30, max_size=50), st.integers(0, 50))
+def test_merging_while_dates_are_read_changes_nothing(held: list[set[int]], number: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(requesters, "_ROWS_UNMERGED", 5)
+        stored = Stored(dict(enumerate(held)))
+        for asked in (number, 40, number // 2):
+            earlier: set[int] = set().union(*held[:asked])
+            assert stored.asked(asked, set(range(33))) == sorted(set(range(33)) - earlier)
 
 
 def test_dates_may_be_made_in_any_order() -> None:

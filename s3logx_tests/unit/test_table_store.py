@@ -6,8 +6,10 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,6 +186,43 @@ def test_a_damaged_file_is_reported_not_misread(store: TableStore, damage: Any) 
         store.read("extracted_logs", DAY)
 
 
+def test_a_byte_that_changed_within_any_page_is_reported_not_read_as_another_number(store: TableStore) -> None:
+    """Of 120 bits that were flipped, one at a time, in columns of counts, all 120 were read as other numbers."""
+    chance = random.Random(1)
+    rows = pa.table(
+        {
+            "object_key": [f"file {chance.randrange(900)}" for _ in range(20_000)],
+            "requested_at": pa.array(sorted(chance.randrange(10**9) for _ in range(20_000)), pa.timestamp("ms", "UTC")),
+            "bytes_sent": [chance.randrange(1 << 30) for _ in range(20_000)],
+            "object_size": [chance.randrange(1 << 30) for _ in range(20_000)],
+            "status": pa.array([chance.choice([200, 206]) for _ in range(20_000)], pa.int16()),
+            "sealed_ip": pa.array([chance.randbytes(16) for _ in range(20_000)], pa.binary(16)),
+        },
+        schema=EXTRACTED_LOGS,
+    )
+    store.write("extracted_logs", DAY, rows, {})
+    path = store.path("extracted_logs", DAY)
+    content = path.read_bytes()
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    for number in range(group.num_columns):
+        column = group.column(number)
+        first = column.dictionary_page_offset or column.data_page_offset
+        for spot in (first + column.total_compressed_size // 2, first + column.total_compressed_size - 1):
+            path.write_bytes(content[:spot] + bytes([content[spot] ^ 1]) + content[spot + 1 :])
+            with pytest.raises(StoreError, match="cannot be read"):
+                store.read("extracted_logs", DAY, columns=[column.path_in_schema])
+    path.write_bytes(content)
+    assert store.read("extracted_logs", DAY).equals(rows)
+
+
+def test_a_table_written_without_checksums_is_read(store: TableStore) -> None:
+    path = store.path("extracted_logs", DAY)
+    make_folder(path.parent)
+    with pq.ParquetWriter(path, ROWS.schema, compression="zstd", write_page_checksum=False) as writer:
+        writer.write_table(ROWS)
+    assert store.read("extracted_logs", DAY).equals(ROWS)
+
+
 @pytest.mark.parametrize("metadata", [None, {b"s3logx": b"{", b"s3logx.sections": b"["}, {b"s3logx.sections": b"[1]"}])
 def test_a_parquet_file_of_another_program_has_no_record(
     store: TableStore, metadata: dict[bytes, bytes] | None
@@ -213,6 +252,43 @@ def test_a_section_is_of_the_file_that_was_opened(store: TableStore, monkeypatch
     monkeypatch.setattr(json, "loads", replaced_while_read)
     assert store.section("extracted_logs", DAY, "ledger") == b"one" * 100
     assert store.section("extracted_logs", DAY, "ledger") == b"two" * 100
+
+
+def test_a_table_is_held_where_the_holder_lies_on_another_file_system(store: TableStore) -> None:
+    """A link cannot lead there, and there was no other way: the table was called one that cannot be held."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        make_folder(store.root)
+        if os.stat(other).st_dev == store.root.stat().st_dev:
+            pytest.skip("there is no other file system")
+        (store.root / "holder").symlink_to(other)
+        for number in (1, 2):
+            store.write("asset", DAY, generation(number), {"n": number})
+            store.hold("asset", "holder", DAY, "")
+            assert store.read("holder", DAY).equals(generation(number))
+        store.write("asset", DAY, generation(3), {"n": 3})
+        assert store.record("holder", DAY) == {"n": 2}
+        path = store.path("holder", DAY)
+        assert names(path.parent) == ["part-0.parquet"]
+        assert mode(path) == 0o600
+        with pytest.raises(StoreError, match=r"cannot be held as holder/.*: No such file"):
+            store.hold("never", "holder", DAY, "")
+
+
+def test_a_copy_that_fails_half_way_is_no_held_table(store: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(source: Path, target: Path) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    def full(source: Any, target: Any, length: int) -> None:
+        target.write(source.read(10))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store.write("asset", DAY, generation(1), {"n": 1})
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(StoreError, match=r"cannot be held as holder/.*: No space left on device"):
+        store.hold("asset", "holder", DAY, "")
+    assert names(store.path("holder", DAY).parent) == []
+    assert store.record("asset", DAY) == {"n": 1}
 
 
 # --------------------------------------------------------------------------- failing half-way

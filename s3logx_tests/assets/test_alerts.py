@@ -1,6 +1,9 @@
 """Alerts: who is told of which failed run, and in what words."""
 
+import json
+import shutil
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -95,6 +98,58 @@ def test_what_failed_before_somebody_was_named_is_no_news(platform: Platform, se
     platform.environment["S3LOGX_ALERT_WEBHOOK"] = service.url
     assert platform.tick(NAME) == platform.tick(NAME) == "0 messages were delivered"
     assert service.asked == []
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["cursor of this version", "cursor without a history"])
+def test_failures_of_a_new_history_are_told(tmp_path: Path, service: Service, known: bool) -> None:
+    """`history/` was removed, as docs/pruning.md tells: the alert remembered a position that the new history reached months
+    later, and told of nothing until then."""
+    home = tmp_path / "home"
+    home.mkdir()
+    with dg.DagsterInstance.local_temp(str(home)) as instance:
+        platform = Platform.make(tmp_path, instance, S3LOGX_ALERT_WEBHOOK=service.url)
+        platform.tick(NAME)
+        for _ in range(3):
+            fail(platform)
+        assert platform.tick(NAME) == "3 messages were delivered"
+    if not known:
+        platform.cursors[NAME] = json.dumps({"webhook": json.loads(platform.cursors[NAME])["webhook"]})
+    shutil.rmtree(home / "history")
+    with dg.DagsterInstance.local_temp(str(home)) as instance:
+        platform.instance = instance
+        failed = fail(platform)
+        assert platform.tick(NAME) == "1 messages were delivered"
+        assert platform.tick(NAME) == "0 messages were delivered"
+    assert told(service)[3:] == [failed.run_id]
+
+
+def test_a_new_history_that_has_grown_past_the_old_one_is_told_from_its_beginning(
+    alerted: Platform, service: Service
+) -> None:
+    """While nobody looked it may become longer than the one before."""
+    fail(alerted)
+    alerted.tick(NAME)
+    with dg.DagsterInstance.ephemeral() as alerted.instance:
+        runs = [fail(alerted).run_id for _ in range(3)]
+        assert alerted.tick(NAME) == "3 messages were delivered"
+    assert told(service)[1:] == runs
+
+
+def test_a_failed_run_that_is_deleted_neither_hides_the_next_one_nor_brings_back_the_others(
+    tmp_path: Path, service: Service
+) -> None:
+    """SQLite gives the position of a newest event that was deleted to the next one."""
+    (tmp_path / "home").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
+        platform = Platform.make(tmp_path, instance, S3LOGX_ALERT_WEBHOOK=service.url)
+        platform.tick(NAME)
+        runs = [fail(platform).run_id for _ in range(2)]
+        assert platform.tick(NAME) == "2 messages were delivered"
+        instance.delete_run(runs[1])
+        assert platform.tick(NAME) == "0 messages were delivered"
+        runs.append(fail(platform).run_id)
+        assert platform.tick(NAME) == "1 messages were delivered"
+    assert told(service) == runs
 
 
 def test_a_message_that_does_not_get_through_is_a_failed_tick_and_gets_through_later(

@@ -24,6 +24,8 @@ from dagster._core.workspace.config_schema import WORKSPACE_CONFIG_SCHEMA
 from dagster._grpc.utils import default_sensor_grpc_timeout
 from dagster_celery.cli import get_validated_config
 
+from s3logx_assets.settings import Settings
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 INSTANCES = ("local", "celery", "docker", "ecs")
 _ENVIRONMENT = {
@@ -93,8 +95,6 @@ def test_celery_takes_its_configuration() -> None:
 def test_the_example_settings_are_settings() -> None:
     lines = (DEPLOY / "celery" / "settings.env").read_text().splitlines()
     names = [line.lstrip("#").partition("=")[0] for line in lines if re.match(r"#?[A-Z0-9_]+=", line)]
-    from s3logx_assets.settings import Settings
-
     values = dict(line.split("=", 1) for line in lines if re.match(r"[A-Z0-9_]+=", line))
     assert values["S3LOGX_KEY"] == "", "no key is shipped"
     found = Settings.read({**values, "S3LOGX_KEY": "A" * 43 + "="})
@@ -257,9 +257,40 @@ def test_compose_keeps_the_shared_namespace_when_a_part_starts_again() -> None:
     assert re.findall(r"reverse_proxy (\S+):3001", (DEPLOY / "docker" / "Caddyfile").read_text()) == ["namespace"]
 
 
-def test_compose_passes_what_divides_backfills() -> None:
+def passed_on(**given: str) -> dict[str, str]:
+    """The environment of compose's daemon, where `given` is set for compose."""
     environment = load("docker/compose.yaml")["services"]["daemon"]["environment"]
-    assert environment["S3LOGX_PARTITIONS_PER_RUN"] == "${S3LOGX_PARTITIONS_PER_RUN:-0}"
+    variable = re.compile(r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)\}")
+    return {
+        name: variable.sub(lambda found: given.get(found[1]) or found[2] or "", text)
+        for name, text in environment.items()
+    }
+
+
+def test_compose_divides_a_backfill_since_it_ends_long_runs(tmp_path: Path) -> None:
+    """Under compose a backfill was one run, which was ended after 24 hours and begun anew, for ever."""
+    given = {"S3LOGX_FIRST_DATE": "2020-01-01", "DAGSTER_HOME": str(tmp_path)}
+    assert load("docker/dagster.yaml")["run_monitoring"]["max_runtime_seconds"] == 86400
+    assert Settings.read({**passed_on(**given), **given}).partitions_per_run == 30
+    given["S3LOGX_PARTITIONS_PER_RUN"] = "7"
+    assert Settings.read({**passed_on(**given), **given}).partitions_per_run == 7
+
+
+def test_compose_passes_on_who_is_told_and_the_policy(tmp_path: Path) -> None:
+    """They had no effect: nobody was told of any failed run."""
+    given = {"S3LOGX_FIRST_DATE": "2020-01-01", "DAGSTER_HOME": str(tmp_path)}
+    plain = Settings.read({**passed_on(**given), **given})
+    assert (plain.policy, plain.alert_webhook, plain.alert_email, plain.alert_smtp) == ("strict", None, (), None)
+    wanted = {
+        "S3LOGX_POLICY": "compatible",
+        "S3LOGX_ALERT_WEBHOOK": "https://chat.example/hooks/x",
+        "S3LOGX_ALERT_EMAIL": "archive@example.org",
+        "S3LOGX_ALERT_SMTP": "smtps://archive%40example.org:password@mail.example:465",
+    }
+    passed = passed_on(**given, **wanted)
+    assert {name: passed[name] for name in wanted} == wanted
+    found = Settings.read({**passed, **given})
+    assert (found.policy, found.alert_webhook) == ("compatible", wanted["S3LOGX_ALERT_WEBHOOK"])
 
 
 def test_compose_refers_only_to_what_there_is() -> None:

@@ -24,6 +24,7 @@ NAME = "run_failure_alert"
 _LONGEST = 1000
 # After so many failed runs, or so many seconds, a way goes on at the next tick.
 _A_TICK, _SECONDS_A_TICK = 20, 10.0
+_ENDS = {dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE}
 _HISTORY = "history"  # beside the ways in the cursor
 
 
@@ -115,10 +116,16 @@ def message_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Message:
     """What is told of a failed run."""
     job = "assets" if run.job_name.startswith("__") else run.job_name
     steps, reasons = [], []
-    for record in instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records:
+    begun: dict[str, bool] = {}  # and whether it ended
+    for record in instance.get_records_for_run(run.run_id, of_type={*_ENDS, dg.DagsterEventType.STEP_START}).records:
         event = record.event_log_entry.get_dagster_event()
-        steps.append(event.step_key or "?")
+        step = event.step_key or "?"
+        begun[step] = event.event_type in _ENDS
+        if event.event_type != dg.DagsterEventType.STEP_FAILURE:
+            continue
+        steps.append(step)
         told = event.step_failure_data.user_failure_data  # a dg.Failure's, whose text is always our own
         if told is not None and told.description:
             reasons.append(told.description[:_LONGEST])
-    return Message(job, run.run_id, tuple(steps), tuple(reasons))
+    unfinished = tuple(step for step, ended in begun.items() if not ended)
+    return Message(job, run.run_id, tuple(steps), tuple(reasons), unfinished, bool(begun))

@@ -1,7 +1,10 @@
 """Alerts: who is told of which failed run, and in what words."""
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from dagster._core.storage.tags import WILL_RETRY_TAG
 from s3logx_assets.adapters.messages import Message
 from s3logx_assets.alerts import NAME, build_alerts
 from s3logx_assets.core.errors import ServiceUnavailable
+from s3logx_assets.dead_runs import end_dead_commands
 from s3logx_assets.definitions import build_defs
 from s3logx_tests.http_service import Answer, Service, running_service
 from s3logx_tests.platform import Platform, line
@@ -34,6 +38,27 @@ def quoting() -> None:
 @dg.job
 def careless() -> None:
     quoting()
+
+
+@dg.op
+def quick() -> int:
+    return 1
+
+
+@dg.op
+def killed(before: int) -> None:
+    """As the system does it where memory is out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dg.job
+def doomed() -> None:
+    killed(quick())
+
+
+def run_doomed(home: str) -> None:
+    with dg.DagsterInstance.local_temp(home) as instance:
+        doomed.execute_in_process(instance=instance)
 
 
 @pytest.fixture
@@ -85,6 +110,34 @@ def test_what_is_not_our_own_word_is_not_told(alerted: Platform, service: Servic
     assert SECRET not in asked.body.decode()
     assert asked.content["failed_steps"] == ["quoting"]
     assert asked.content["reasons"] == []
+
+
+def test_a_run_that_was_killed_says_in_which_step(tmp_path: Path, service: Service) -> None:
+    """After 20 hours of work a run was out of memory, and "failed before its first step" sent people to the settings."""
+    home = tmp_path / "home"
+    home.mkdir()
+    with dg.DagsterInstance.local_temp(str(home)) as instance:
+        platform = Platform.make(tmp_path, instance, S3LOGX_ALERT_WEBHOOK=service.url)
+        platform.tick(NAME)
+        process = multiprocessing.get_context("spawn").Process(target=run_doomed, args=(str(home),))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        (run_id,) = end_dead_commands(instance)
+        assert platform.tick(NAME) == "1 messages were delivered"
+    (asked,) = service.asked
+    assert asked.content["run_id"] == run_id
+    assert (asked.content["failed_steps"], asked.content["unfinished_steps"]) == ([], ["killed"])
+    assert "It ended during killed without a word" in asked.content["text"]
+    assert "first step" not in asked.content["text"]
+
+
+def test_a_run_that_never_began_says_so(alerted: Platform, service: Service) -> None:
+    alerted.instance.report_run_failed(alerted.start_job("update_scopes"), "the code location went away")
+    assert alerted.tick(NAME) == "1 messages were delivered"
+    (asked,) = service.asked
+    assert "failed before its first step." in asked.content["text"]
+    assert asked.content["unfinished_steps"] == []
 
 
 def test_a_run_that_is_started_again_is_no_news(alerted: Platform, service: Service) -> None:

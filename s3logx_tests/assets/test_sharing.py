@@ -152,6 +152,20 @@ def test_a_dataset_named_like_an_address_is_published_and_counted(platform: Plat
     assert event.metadata["names_like_addresses"].value == 2
 
 
+def test_a_dataset_named_like_an_address_may_be_called_otherwise(platform: Platform) -> None:
+    """It was "removed" in the next release's list of changes, and what has an address in it is held back."""
+    filled(platform, "10.1.2.3/a.nwb")
+    assert platform.publish().success
+    mapping = platform.folder / "mapping.csv"
+    mapping.write_text("key,dataset,path\n10.1.2.3/,atlas,\n")
+    platform.environment["S3LOGX_DATASET_MAPPING"] = str(mapping)
+    assert platform.daily("2025-03-01", "2025-03-04").success
+    assert platform.update_scopes().success
+    result = platform.publish()
+    assert result.success, failure_text(result)
+    assert "datasets removed: 1 (10.1.2.3)" in (platform.latest / "CHANGELOG.md").read_text()
+
+
 def with_history(files: Mapping[str, bytes], gone: Sequence[str]) -> dict[str, bytes]:
     """A release's files, whose list of changes says that these scopes went in the release before it."""
     totals = json.loads(files["totals.json"])

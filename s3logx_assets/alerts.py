@@ -10,8 +10,10 @@ import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from time import monotonic
+from typing import Any
 
 import dagster as dg
+from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from s3logx_assets.adapters.messages import Message, post, send
@@ -22,6 +24,8 @@ NAME = "run_failure_alert"
 _LONGEST = 1000
 # After so many failed runs, or so many seconds, a way goes on at the next tick.
 _A_TICK, _SECONDS_A_TICK = 20, 10.0
+_ENDS = {dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE}
+_HISTORY = "history"  # beside the ways in the cursor
 
 
 def build_alerts(settings: Settings) -> list[dg.SensorDefinition]:
@@ -37,7 +41,8 @@ def build_alerts(settings: Settings) -> list[dg.SensorDefinition]:
         description="Tells of a failed run, by webhook or e-mail, unless Dagster starts it again by itself. Asks for nothing.",
     )
     def run_failure_alert(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        before: dict[str, int] = json.loads(context.cursor or "{}")
+        history = _history(context.instance)
+        before = _positions(context.instance, history, json.loads(context.cursor or "{}"))
         # A way that is new begins with what fails from now on.
         reached = {way: before[way] if way in before else _newest(context.instance) for way in ways}
         told, troubles = 0, []
@@ -56,7 +61,7 @@ def build_alerts(settings: Settings) -> list[dg.SensorDefinition]:
         if troubles and reached == before:
             raise dg.Failure("; ".join(troubles))
         # Not where the tick fails: Dagster would keep none of this.
-        context.update_cursor(json.dumps(reached))
+        context.update_cursor(json.dumps({**reached, _HISTORY: history}))
         return dg.SkipReason("; ".join([f"{told} messages were delivered", *troubles]))
 
     return [run_failure_alert]
@@ -69,6 +74,22 @@ def _ways(settings: Settings) -> dict[str, Callable[[Message], None]]:
     if settings.alert_smtp is not None:
         ways["email"] = partial(send, settings.alert_smtp, settings.alert_email)
     return ways
+
+
+def _history(instance: dg.DagsterInstance) -> str | None:
+    """What tells the history from every other one, None where its storage has no such thing."""
+    storage = instance.run_storage
+    return storage.get_run_storage_id() if isinstance(storage, SqlRunStorage) else None
+
+
+def _positions(instance: dg.DagsterInstance, history: str | None, kept: dict[str, Any]) -> dict[str, int]:
+    """How far each way of a cursor has come in the present history. Cursors outlive a history that is removed, and in the
+    next one positions begin at 1 again; and the position of an event that is deleted may be given to the next one."""
+    of_history = kept.pop(_HISTORY, None)
+    greatest = instance.event_log_storage.get_maximum_record_id() or 0
+    if of_history is None:  # not known, so that only a position that cannot be tells
+        return {way: position if position <= greatest else 0 for way, position in kept.items()}
+    return {way: min(position, greatest) if of_history == history else 0 for way, position in kept.items()}
 
 
 def _newest(instance: dg.DagsterInstance) -> int:
@@ -95,10 +116,16 @@ def message_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Message:
     """What is told of a failed run."""
     job = "assets" if run.job_name.startswith("__") else run.job_name
     steps, reasons = [], []
-    for record in instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records:
+    begun: dict[str, bool] = {}  # and whether it ended
+    for record in instance.get_records_for_run(run.run_id, of_type={*_ENDS, dg.DagsterEventType.STEP_START}).records:
         event = record.event_log_entry.get_dagster_event()
-        steps.append(event.step_key or "?")
+        step = event.step_key or "?"
+        begun[step] = event.event_type in _ENDS
+        if event.event_type != dg.DagsterEventType.STEP_FAILURE:
+            continue
+        steps.append(step)
         told = event.step_failure_data.user_failure_data  # a dg.Failure's, whose text is always our own
         if told is not None and told.description:
             reasons.append(told.description[:_LONGEST])
-    return Message(job, run.run_id, tuple(steps), tuple(reasons))
+    unfinished = tuple(step for step, ended in begun.items() if not ended)
+    return Message(job, run.run_id, tuple(steps), tuple(reasons), unfinished, bool(begun))

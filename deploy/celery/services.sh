@@ -106,12 +106,11 @@ CONF
     fi
     load
     as postgres "$programs/pg_ctl" -D "$folder/postgres" status >/dev/null ||
-        as postgres "$programs/pg_ctl" -D "$folder/postgres" -w -t 60 -l "$folder/postgres/server.log" start >/dev/null
+        as postgres "$programs/pg_ctl" -D "$folder/postgres" -w -t 600 -l "$folder/postgres/server.log" start >/dev/null
     psql -d postgres -tAc "select 1 from pg_database where datname = '$PGDATABASE'" | grep -q 1 ||
         createdb "$PGDATABASE"
-    redis_runs || as redis redis-server "$folder/redis/redis.conf"
-    for _ in $(seq 100); do redis_runs && break || sleep 0.1; done
-    redis_runs || { say "Redis did not start; see $folder/redis/redis.log"; exit 1; }
+    [ -n "$(redis_answer)" ] || as redis redis-server "$folder/redis/redis.conf"
+    wait_for_redis || { say "Redis did not start; see $folder/redis/redis.log"; exit 1; }
     say "PostgreSQL on $listen:$PGPORT and Redis on $listen:$redis_port; their passwords are in $env_file"
 }
 
@@ -127,7 +126,24 @@ load() {
     export REDISCLI_AUTH
 }
 
-redis_runs() { redis-cli -h "$S3LOGX_PG_HOST" -p "$redis_port" ping 2>/dev/null | grep -q PONG; }
+redis_answer() { redis-cli -h "$S3LOGX_PG_HOST" -p "$redis_port" ping 2>/dev/null || true; }
+
+redis_runs() { [ "$(redis_answer)" = PONG ]; }
+
+# For ten seconds, but for as long as it says that it reads its queue.
+wait_for_redis() {
+    local left=100 answer
+    while [ "$left" -gt 0 ]; do
+        answer=$(redis_answer)
+        case $answer in
+        PONG) return 0 ;;
+        LOADING*) ;;
+        *) left=$((left - 1)) ;;
+        esac
+        sleep 0.1
+    done
+    return 1
+}
 
 stop() {
     load

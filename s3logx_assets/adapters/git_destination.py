@@ -21,8 +21,13 @@ from s3logx_assets.core.errors import StoreBusyError, StoreError, StoreUnavailab
 _PUSH_SECONDS = 600
 # In git's own folder. It is locked by who works there and by its git, and has content while a git of ours is at work.
 _AT_WORK = "s3logx-at-work"
-# Or it goes on beside us after the commit, out of reach, and its locks with it.
-_IN_SIGHT = ("-c", "gc.autoDetach=false", "-c", "maintenance.autoDetach=false")
+_OPTIONS = (
+    # Or git goes on beside us after the commit, out of reach, and its locks with it.
+    *("-c", "gc.autoDetach=false", "-c", "maintenance.autoDetach=false"),
+    # By itself git leaves new objects, refs and the index to the operating system: after a power failure one may be empty,
+    # and every later command fails for good. Before 2.36 it knows no such option, and says nothing.
+    *("-c", "core.fsync=all"),
+)
 _FROM_INPUT = ("--pathspec-from-file=-", "--pathspec-file-nul")
 _NOBODY = {"GIT_AUTHOR_NAME": "s3logx", "GIT_AUTHOR_EMAIL": "s3logx@localhost"}
 
@@ -131,7 +136,7 @@ class GitPlace(FolderPlace):
         held = () if mark is None or command == "push" else (mark,)
         try:
             answer = subprocess.run(
-                ["git", "-C", str(self.root), *_IN_SIGHT, command, *arguments],
+                ["git", "-C", str(self.root), *_OPTIONS, command, *arguments],
                 input=given,
                 capture_output=True,
                 env=environment,

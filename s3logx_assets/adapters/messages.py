@@ -20,12 +20,15 @@ _SECONDS = 20
 
 @dataclass(frozen=True)
 class Message:
-    """What is told of a failed run: its job, its id, the steps that failed, and the reasons in our own words."""
+    """What is told of a failed run: its job, its id, the steps that failed, and the reasons in our own words; `began`: whether any
+    step did; `unfinished`: the steps that began and neither failed nor succeeded."""
 
     job: str
     run_id: str
     steps: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    unfinished: tuple[str, ...] = ()
+    began: bool = False
 
     @property
     def subject(self) -> str:
@@ -35,8 +38,22 @@ class Message:
     @property
     def text(self) -> str:
         """A few lines."""
-        where = f" in {', '.join(self.steps)}" if self.steps else " before its first step"
-        return "\n".join([f"{self.subject}{where}.", f"Run {self.run_id}", *self.reasons])
+        if self.steps:
+            where = f" in {', '.join(self.steps)}"
+        else:
+            where = "" if self.unfinished or self.began else " before its first step"
+        return "\n".join([f"{self.subject}{where}.", f"Run {self.run_id}", *self._silence, *self.reasons])
+
+    @property
+    def _silence(self) -> list[str]:
+        """What is to be said where no step says why the run ended."""
+        if self.unfinished:
+            where = f"during {', '.join(self.unfinished)}"
+        elif self.began and not self.steps:
+            where = "between its steps"
+        else:
+            return []
+        return [f"It ended {where} without a word: it was killed, out of memory perhaps, or its machine went away."]
 
 
 def post(address: str, message: Message) -> None:
@@ -47,6 +64,7 @@ def post(address: str, message: Message) -> None:
         "job": message.job,
         "run_id": message.run_id,
         "failed_steps": list(message.steps),
+        "unfinished_steps": list(message.unfinished),
         "reasons": list(message.reasons),
     }
     with requests.Session() as session:

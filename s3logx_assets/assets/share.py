@@ -19,7 +19,7 @@ from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.concurrency import mapped
 from s3logx_assets.core.data_package import SHA256SUMS, sha256sums
 from s3logx_assets.core.errors import ReleaseError
-from s3logx_assets.core.leaks import Finding, Scan, names_in
+from s3logx_assets.core.leaks import Finding, Scan, names_in, names_of_changes
 from s3logx_assets.core.scopes import dataset_of
 from s3logx_assets.resources import Keyring, Rules
 from s3logx_assets.retries import POLICY, told
@@ -33,7 +33,10 @@ def refuse_leaks(files: Mapping[str, bytes], secrets: Sequence[bytes]) -> int:
     """Looks through a release, every byte. Returns how many texts that look like addresses are names of the archive's own
     datasets and files. Raises ReleaseError with the places, never the texts, of what must not be in it."""
     scopes = {name.split("/")[1] for name in files if name.startswith("summaries/")}
-    scan = Scan(secrets, names_in(files, [*scopes, *map(_name, scopes)]))
+    # Datasets that are no longer in the release stand in its history for good, and nowhere else.
+    of_history = names_of_changes(files.get("changes.json", b""))
+    names_of = dict.fromkeys(("changes.json", "CHANGELOG.md"), of_history)
+    scan = Scan(secrets, names_in(files, [*scopes, *map(_name, scopes)]), names_of)
     found = list(chain.from_iterable(_findings(scan, files, name, content) for name, content in files.items()))
     if found:
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""

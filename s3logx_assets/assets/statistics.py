@@ -1,12 +1,15 @@
 """`statistics`: how far the archive has come, as figures that Dagster plots over time: what is listed, what of it is
 extracted, who asked by class of address. It stores nothing; all of it can be told from the tables at any time.
+
+It also lists today's date in the source, and fails where that cannot be done. Sensors that cannot list ask for nothing, and
+no run fails; without a run that does, nobody would be told that the archive stands still.
 """
 
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from itertools import islice
 from typing import Any
 
@@ -146,6 +149,13 @@ def sample_of(store: TableStore, snapshot: str, size: int = _SAMPLE) -> list[Log
     return list(islice((item for row in chosen for item in of_date(row)), size))
 
 
+def refuse_unlistable(store: LogStore, day: date) -> None:
+    """Raises SourceError or SourceUnavailable where a date of the source cannot be listed. It may have no log files."""
+    for _, listing in store.listings([day]):
+        if listing.error is not None:
+            raise listing.error
+
+
 def plot(months: Mapping[str, Sequence[int]]) -> str:
     """Markdown: for each of the last months two bars, the files that are listed and the share that is extracted."""
     shown = dict(sorted(months.items())[-_MONTHS:])
@@ -183,6 +193,7 @@ def build_statistics(with_inventory: bool) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         settings = rules.settings
         with told(), private_store.in_use():
+            refuse_unlistable(log_store, datetime.now(UTC).date())
             metadata: dict[str, Any] = {**extracted_figures(private_store), **address_figures(private_store)}
             found = None
             if with_inventory:

@@ -20,6 +20,8 @@ from itertools import takewhile
 from typing import NamedTuple
 from urllib.parse import quote
 
+from s3logx_assets.core.scopes import dataset_of
+
 # What every address has in its middle. A pattern that begins with one character is searched for at the speed of memchr;
 # what stands around it is looked at afterwards.
 _MIDDLE_OF_V4 = re.compile(rb"\.[0-9]{1,3}\.[0-9]{1,3}\.")
@@ -81,6 +83,7 @@ _TABLES = {
     "region_coordinates.tsv": _form(rb"region\tlatitude\tlongitude", _REGION + rb"\t" + _DEGREES + rb"\t" + _DEGREES),
 }
 _COUNTER = re.compile(_COUNT)
+_SHORTENED = re.compile("[A-Za-z0-9._%-]{1,120}%~[0-9a-f]{64}")
 _ADDRESS, _COLUMN = "looks like an address", "a column that no public table has"
 _PRIVATE = ("ip_index", "network_index", "sealed_ip")
 
@@ -100,28 +103,29 @@ class Scan:
     """Looks through the files of one release.
 
     `secrets`: bytes that must not occur, in themselves, in base64 or in hexadecimal. `names`: the texts of the archive's
-    own in which something that looks like an address may stand.
+    own in which something that looks like an address may stand; `names_of`: those that may stand in one file alone.
     """
 
-    def __init__(self, secrets: Iterable[bytes], names: Iterable[str] = ()) -> None:
+    def __init__(
+        self, secrets: Iterable[bytes], names: Iterable[str] = (), names_of: Mapping[str, Iterable[str]] | None = None
+    ) -> None:
         long_enough = [secret for secret in secrets if len(secret) >= _SHORTEST]
         self._secrets = sorted({form for secret in long_enough for form in _forms(secret)})
         self._hex = sorted({secret.hex().encode() for secret in long_enough})
-        suspicious = [
-            name for name in names if "%" in name or "::" in name or name.count(".") > 2 or name.count(":") > 6
-        ]
-        own = {token for name in suspicious for token, _ in _addresses(name.encode())}
+        own, self._known = _known(names)
+        self._known_of = {}
+        for file, more in (names_of or {}).items():
+            own_of, known = _known(more)
+            own |= own_of
+            self._known_of[file] = self._known | known
         self.names_like_addresses = len(own)
-        # An escape beside it can take a part of what looks like an address away.
-        written = "\n".join(form for name in suspicious for form in (html.escape(name), json.dumps(name), quote(name)))
-        self._known = own | {token for token, _ in _addresses(written.encode())}
 
     def findings(self, name: str, content: bytes) -> Iterator[Finding]:
         """What is wrong with a file, each line and kind once. Of Parquet the bytes alone; see `findings_in_table`."""
         found = {(0, kind) for kind in self._secrets_in(content)}
         if not name.endswith(".parquet"):
             form = next((form for ending, form in _TABLES.items() if name.endswith(ending)), None)
-            known = self._known if form is None or form.has_names else ()
+            known = self._known_of.get(name, self._known) if form is None or form.has_names else ()
             found |= {(line, _ADDRESS) for token, line in _addresses(content) if token not in known}
             if form is not None:
                 found |= {(line, _COLUMN) for line in _other_lines(content, form)}
@@ -154,6 +158,42 @@ def names_in(files: Mapping[str, bytes], scopes: Collection[str]) -> list[str]:
     """The archive's own texts in a release: names of datasets, and the first columns of its tables of files."""
     tables = [content.decode(errors="replace") for name, content in files.items() if name.endswith("by_asset.tsv")]
     return [*scopes, *(line.partition("\t")[0] for table in tables for line in table.split("\n"))]
+
+
+def names_of_changes(content: bytes) -> list[str]:
+    """The scopes that a release's `changes.json` says came or went, in themselves and as datasets. They need not be in the
+    release any more. Nothing is taken that is not in its place there or could not be a scope."""
+    try:
+        entries = json.loads(content)
+    except (ValueError, RecursionError):
+        return []
+    listed = (
+        named.get("first")
+        for entry in (entries if isinstance(entries, list) else [])
+        if isinstance(entry, dict)
+        for named in (entry.get("datasets_added"), entry.get("datasets_removed"))
+        if isinstance(named, dict)
+    )
+    scopes = {text for each in listed if isinstance(each, list) for text in each if isinstance(text, str)}
+    return [form for scope in scopes for form in _forms_of_scope(scope)]
+
+
+def _forms_of_scope(scope: str) -> Sequence[str]:
+    if _SHORTENED.fullmatch(scope):
+        return [scope]
+    try:
+        return [scope, dataset_of(scope)]
+    except ValueError:
+        return []
+
+
+def _known(names: Iterable[str]) -> tuple[set[bytes], set[bytes]]:
+    """What looks like an address in names: as it is, and also as it may be written."""
+    suspicious = [name for name in names if "%" in name or "::" in name or name.count(".") > 2 or name.count(":") > 6]
+    own = {token for name in suspicious for token, _ in _addresses(name.encode())}
+    # An escape beside it can take a part of what looks like an address away.
+    written = "\n".join(form for name in suspicious for form in (html.escape(name), json.dumps(name), quote(name)))
+    return own, own | {token for token, _ in _addresses(written.encode())}
 
 
 def _addresses(content: bytes) -> Iterator[tuple[bytes, int]]:

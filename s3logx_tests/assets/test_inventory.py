@@ -1,5 +1,6 @@
 """The S3 Inventory from its snapshot to the runs it sets going, over a local copy of it and of the logs."""
 
+import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from s3logx_assets import inventory_sensors, ticks
 from s3logx_assets.adapters.log_store import LocalLogStore
 from s3logx_assets.assets.inventory import dates_of, rows_of, stored_snapshots
+from s3logx_assets.assets.statistics import refuse_unlistable
 from s3logx_assets.core.address_classes import CLASSES
+from s3logx_assets.core.errors import SourceError
 from s3logx_assets.core.inventory import LOG_ROWS
 from s3logx_assets.run_requests import FIRST, LAST
 from s3logx_tests.inventories import Row, write_inventory_of
@@ -312,3 +315,23 @@ def test_statistics_need_no_inventory(tmp_path: Path) -> None:
         "requesters": 3,
         **{f"requesters_{name}": 3 if name == "missing" else 0 for name in CLASSES},
     }
+
+
+def test_statistics_fail_where_the_source_cannot_be_listed(platform: Platform) -> None:
+    """Credentials were revoked: sensors asked for nothing, no run failed, nobody was told, and releases stood still."""
+    assert platform.materialize("statistics").success, "a date without log files is none of that"
+    (platform.folder / "logs").rmdir()
+    result = platform.materialize("statistics")
+    assert not result.success
+    assert failure_text(result) == f"S3LOGX_LOGS: {platform.folder / 'logs'} is not a folder"
+    assert not any(event.is_step_up_for_retry for event in result.all_events)
+
+
+def test_a_date_that_alone_cannot_be_listed_is_told_by_its_own_error(platform: Platform) -> None:
+    platform.log("2025-03-01-05-00-00-A1", line("ds1/a"))
+    unreadable = os.fsdecode(b"\xff")
+    platform.log(f"{unreadable}/2025/03/02/2025-03-02-05-00-00-A2", line("ds1/a"))
+    store = LocalLogStore(platform.folder / "logs")
+    refuse_unlistable(store, date(2025, 3, 1))
+    with pytest.raises(SourceError, match="is not UTF-8"):
+        refuse_unlistable(store, date(2025, 3, 2))

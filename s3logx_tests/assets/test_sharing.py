@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from s3logx_assets.assets import share
 from s3logx_assets.assets.share import refuse_leaks
 from s3logx_assets.core.addresses import AddressBlock
 from s3logx_assets.core.errors import ReleaseError, SettingsError
+from s3logx_assets.core.release_changes import changelog_md, changes, changes_json
+from s3logx_assets.core.scopes import scope_of
 from s3logx_assets.definitions import build_defs
 from s3logx_assets.resources import build_resources
 from s3logx_assets.settings import Settings
@@ -147,6 +149,49 @@ def test_a_dataset_named_like_an_address_is_published_and_counted(platform: Plat
     assert result.success, failure_text(result)
     (event,) = result.asset_materializations_for_node("publication")
     assert event.metadata["names_like_addresses"].value == 2
+
+
+def test_a_dataset_named_like_an_address_may_be_called_otherwise(platform: Platform) -> None:
+    """It was "removed" in the next release's list of changes, and what has an address in it is held back."""
+    filled(platform, "10.1.2.3/a.nwb")
+    assert platform.publish().success
+    mapping = platform.folder / "mapping.csv"
+    mapping.write_text("key,dataset,path\n10.1.2.3/,atlas,\n")
+    platform.environment["S3LOGX_DATASET_MAPPING"] = str(mapping)
+    assert platform.daily("2025-03-01", "2025-03-04").success
+    assert platform.update_scopes().success
+    result = platform.publish()
+    assert result.success, failure_text(result)
+    assert "datasets removed: 1 (10.1.2.3)" in (platform.latest / "CHANGELOG.md").read_text()
+
+
+def with_history(files: Mapping[str, bytes], gone: Sequence[str]) -> dict[str, bytes]:
+    """A release's files, whose list of changes says that these scopes went in the release before it."""
+    totals = json.loads(files["totals.json"])
+    archive = json.loads(files["archive_totals.json"])
+    went = changes("r1", "2025-03-01", archive, totals, {**totals, **{scope: {} for scope in gone}}, None)
+    entries = changes("r2", "2025-03-08", archive, totals, totals, changes_json(went))
+    return {**files, "changes.json": changes_json(entries), "CHANGELOG.md": changelog_md("An archive", entries)}
+
+
+def test_a_dataset_that_is_gone_and_was_named_like_an_address_holds_no_release_back(platform: Platform) -> None:
+    """Its name stood in the list of changes as removed, and was no dataset's any more: nothing was ever released again."""
+    filled(platform)
+    assert platform.publish().success
+    release = platform.latest.resolve()
+    files = {str(path.relative_to(release)): path.read_bytes() for path in release.rglob("*") if path.is_file()}
+    later = with_history(files, [*map(scope_of, ("1.0.0.2", "db::1")), scope_of("10.0.0.3 " + "x" * 300)])
+    assert b"1.0.0.2" in later["CHANGELOG.md"]
+    assert b"db%3A%3A1" in later["CHANGELOG.md"]
+    assert refuse_leaks(later, []) == 3
+    address = b"198.51.100.7"
+    for name, content in (
+        ("CHANGELOG.md", later["CHANGELOG.md"] + b"\n" + address),
+        ("changes.json", later["changes.json"].replace(b'"r1"', b'"' + address + b'"')),
+        ("index.html", later["index.html"] + b"1.0.0.2"),
+    ):
+        with pytest.raises(ReleaseError, match=rf"must not leave: {name}, line \d+: looks like an address$"):
+            refuse_leaks({**later, name: content}, [])
 
 
 def test_parquet_is_read_for_what_it_holds(platform: Platform) -> None:

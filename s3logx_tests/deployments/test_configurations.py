@@ -24,6 +24,8 @@ from dagster._core.workspace.config_schema import WORKSPACE_CONFIG_SCHEMA
 from dagster._grpc.utils import default_sensor_grpc_timeout
 from dagster_celery.cli import get_validated_config
 
+from s3logx_assets.settings import Settings
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 INSTANCES = ("local", "celery", "docker", "ecs")
 _ENVIRONMENT = {
@@ -93,8 +95,6 @@ def test_celery_takes_its_configuration() -> None:
 def test_the_example_settings_are_settings() -> None:
     lines = (DEPLOY / "celery" / "settings.env").read_text().splitlines()
     names = [line.lstrip("#").partition("=")[0] for line in lines if re.match(r"#?[A-Z0-9_]+=", line)]
-    from s3logx_assets.settings import Settings
-
     values = dict(line.split("=", 1) for line in lines if re.match(r"[A-Z0-9_]+=", line))
     assert values["S3LOGX_KEY"] == "", "no key is shipped"
     found = Settings.read({**values, "S3LOGX_KEY": "A" * 43 + "="})
@@ -207,59 +207,102 @@ def test_services_listen_nowhere_for_everybody(tmp_path: Path) -> None:
         assert not (tmp_path / "s" / "services.env").exists()
 
 
-def test_units_are_hardened_and_name_what_there_is() -> None:
-    unit = (DEPLOY / "celery" / "systemd" / "s3logx@.service").read_text()
-    for line in ("User=s3logx", "NoNewPrivileges=true", "ProtectSystem=strict", "UMask=0077", "LimitCORE=0"):
-        assert f"\n{line}\n" in unit
-    for path in re.findall(r"/opt/s3logx/deploy/(\S+)", unit):
-        assert (DEPLOY / path).is_file()
+UNITS = sorted(DEPLOY.glob("*/systemd/*.service"))
 
 
-def test_compose_publishes_nothing_but_on_this_machine() -> None:
-    services = load("docker/compose.yaml")["services"]
-    ports = [port for service in services.values() for port in service.get("ports", [])]
-    assert len(ports) == 2
-    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in ports)
-    commands = " ".join(" ".join(service.get("command", [])) for service in services.values())
-    assert re.findall(r"--host (\S+)", commands) == ["127.0.0.1", "127.0.0.1"]
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_units_are_sound_and_name_what_there_is(path: Path, tmp_path: Path) -> None:
+    unit = path.read_text()
+    if "services" not in path.name:  # which starts programs as the users of their packages
+        for line in ("User=s3logx", "NoNewPrivileges=true", "ProtectSystem=strict", "UMask=0077", "LimitCORE=0"):
+            assert f"\n{line}\n" in unit
+    for name in re.findall(r"/opt/s3logx/deploy/(\S+)", unit):
+        assert (DEPLOY / name).is_file()
+    if verifier := shutil.which("systemd-analyze"):
+        here = tmp_path / path.name.replace("@", "@worker")
+        here.write_text(unit.replace("/opt/s3logx", str(DEPLOY.parent)))
+        answer = subprocess.run([verifier, "verify", here], capture_output=True, text=True, check=False)
+        assert (answer.returncode, answer.stderr) == (0, "")
 
 
-def test_compose_runs_nothing_as_root_and_nothing_writable() -> None:
-    for name, service in load("docker/compose.yaml")["services"].items():
-        assert service["read_only"] is True, name
-        assert service["cap_drop"] == ["ALL"], name
-        assert service["image"].startswith(("postgres:", "caddy:")) or service["ulimits"] == {"core": 0}, name
-        assert service["security_opt"] == ["no-new-privileges:true"], name
-        assert not service.get("privileged"), name
-        # PostgreSQL's own entrypoint gives its rights up once it has the folder.
-        assert name == "postgres" or service["user"] == "10001:10001"
-        image = service["image"].partition(":-")[2].rstrip("}") or service["image"]
-        assert re.fullmatch(r"[a-z0-9/.]+:[0-9]+\.[0-9]+[a-z0-9.-]*", image), image
+def unit_lines(path: str) -> dict[str, str]:
+    """The settings of a unit, of the same name the last one."""
+    lines = (DEPLOY / path).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
-def test_caddy_can_be_executed() -> None:
-    """Its file has the capability to listen on low ports: without that in the bounding set the kernel does not execute it,
-    and the UI could not be reached."""
-    for name, service in load("docker/compose.yaml")["services"].items():
-        runs_caddy = service["image"].startswith("caddy:") and name != "namespace"
-        assert name == "postgres" or service.get("cap_add") == (["NET_BIND_SERVICE"] if runs_caddy else None), name
+def test_the_services_start_again_until_they_run() -> None:
+    """After a power failure PostgreSQL needed longer than a minute to recover: the unit failed for good, and with it all else."""
+    lines = unit_lines("celery/systemd/s3logx-services.service")
+    assert (lines["Type"], lines["Restart"], lines["TimeoutStartSec"]) == ("oneshot", "on-failure", "infinity")
+    (seconds,) = re.findall(r"pg_ctl.* -t (\d+) ", (DEPLOY / "celery" / "services.sh").read_text())
+    assert int(seconds) >= 600
 
 
-def test_compose_keeps_the_shared_namespace_when_a_part_starts_again() -> None:
-    """It was the code location's: when that had started again, daemon, webserver and door were in one that nobody else was in."""
-    services = load("docker/compose.yaml")["services"]
-    joined = {name for name, service in services.items() if "network_mode" in service}
-    assert joined == {"code-location", "daemon", "webserver", "door"}
-    assert {services[name]["network_mode"] for name in joined} == {"service:namespace"}
-    assert services["namespace"]["entrypoint"] == ["sleep", "infinity"]
-    # Who joins a namespace has no ports and no name of its own.
-    assert not any("ports" in services[name] for name in joined)
-    assert re.findall(r"reverse_proxy (\S+):3001", (DEPLOY / "docker" / "Caddyfile").read_text()) == ["namespace"]
+@pytest.mark.parametrize(("answers", "code"), [(["LOADING"] * 300 + ["PONG"], 0), ([""] * 99 + ["PONG"], 0), ([], 1)])
+def test_a_redis_that_reads_its_queue_is_waited_for(answers: list[str], code: int, tmp_path: Path) -> None:
+    """It was given ten seconds, whatever it was at, and ended in the middle of it. Of the script only this part is run, and
+    waits for nothing."""
+    script = (DEPLOY / "celery" / "services.sh").read_text()
+    part = script[script.index("redis_answer() {") : script.index("stop() {")]
+    (tmp_path / "answers").write_text("".join(f"{answer}\n" for answer in answers))
+    stand_in = "redis-cli() { sed -n 1p answers; sed -i 1d answers; }; sleep() { :; }; S3LOGX_PG_HOST=- redis_port=-"
+    answer = subprocess.run(["bash", "-euc", f"{stand_in}\n{part}\nwait_for_redis"], cwd=tmp_path, check=False)
+    assert answer.returncode == code
 
 
-def test_compose_passes_what_divides_backfills() -> None:
+def test_one_machine_has_its_ui_again_after_a_restart(told: Path, tmp_path: Path) -> None:
+    """A terminal had it; after a restart of the machine nothing was extracted any more until somebody noticed."""
+    lines = unit_lines("local/systemd/s3logx-local.service")
+    assert (lines["Restart"], lines["WantedBy"]) == ("always", "multi-user.target")
+    here = {"/opt/s3logx/.venv": str(tmp_path), "/opt/s3logx": str(DEPLOY.parent), "/var/lib/s3logx": str(tmp_path)}
+
+    def moved(text: str) -> list[str]:
+        for name, place in here.items():
+            text = text.replace(name, place)
+        return text.split()
+
+    environment = {"PATH": os.environ["PATH"], **dict(word.split("=", 1) for word in moved(lines["Environment"]))}
+    (folder,) = moved(lines["WorkingDirectory"])
+    subprocess.run(moved(lines["ExecStart"]), cwd=folder, env=environment, check=True)
+    assert told.read_text().splitlines()[-1] == "dagster dev -w workspace.yaml --host 127.0.0.1 --port 3000"
+    assert (Path(folder) / "workspace.yaml").is_file()
+
+
+def passed_on(**given: str) -> dict[str, str]:
+    """The environment of compose's daemon, where `given` is set for compose."""
     environment = load("docker/compose.yaml")["services"]["daemon"]["environment"]
-    assert environment["S3LOGX_PARTITIONS_PER_RUN"] == "${S3LOGX_PARTITIONS_PER_RUN:-0}"
+    variable = re.compile(r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)\}")
+    return {
+        name: variable.sub(lambda found: given.get(found[1]) or found[2] or "", text)
+        for name, text in environment.items()
+    }
+
+
+def test_compose_divides_a_backfill_since_it_ends_long_runs(tmp_path: Path) -> None:
+    """Under compose a backfill was one run, which was ended after 24 hours and begun anew, for ever."""
+    given = {"S3LOGX_FIRST_DATE": "2020-01-01", "DAGSTER_HOME": str(tmp_path)}
+    assert load("docker/dagster.yaml")["run_monitoring"]["max_runtime_seconds"] == 86400
+    assert Settings.read({**passed_on(**given), **given}).partitions_per_run == 30
+    given["S3LOGX_PARTITIONS_PER_RUN"] = "7"
+    assert Settings.read({**passed_on(**given), **given}).partitions_per_run == 7
+
+
+def test_compose_passes_on_who_is_told_and_the_policy(tmp_path: Path) -> None:
+    """They had no effect: nobody was told of any failed run."""
+    given = {"S3LOGX_FIRST_DATE": "2020-01-01", "DAGSTER_HOME": str(tmp_path)}
+    plain = Settings.read({**passed_on(**given), **given})
+    assert (plain.policy, plain.alert_webhook, plain.alert_email, plain.alert_smtp) == ("strict", None, (), None)
+    wanted = {
+        "S3LOGX_POLICY": "compatible",
+        "S3LOGX_ALERT_WEBHOOK": "https://chat.example/hooks/x",
+        "S3LOGX_ALERT_EMAIL": "archive@example.org",
+        "S3LOGX_ALERT_SMTP": "smtps://archive%40example.org:password@mail.example:465",
+    }
+    passed = passed_on(**given, **wanted)
+    assert {name: passed[name] for name in wanted} == wanted
+    found = Settings.read({**passed, **given})
+    assert (found.policy, found.alert_webhook) == ("compatible", wanted["S3LOGX_ALERT_WEBHOOK"])
 
 
 def test_compose_refers_only_to_what_there_is() -> None:

@@ -357,6 +357,16 @@ def test_a_commit_that_git_refuses_is_told(tree: Path) -> None:
     assert messages(tree) == ["Release r1", "First"]
 
 
+def test_a_commit_is_on_the_disk(tree: Path) -> None:
+    """After a power failure a commit's objects or its branch may be empty files, since git leaves them to the operating system,
+    and nothing was shared any more until somebody repaired the repository."""
+    hook = tree / ".git/hooks/pre-commit"
+    hook.write_text('#!/bin/sh\ngit config core.fsync >"$(git rev-parse --git-dir)/told"\n')
+    hook.chmod(0o755)
+    send(GitPlace(tree, push=False), "r1", FIRST)
+    assert (tree / ".git/told").read_text() == "all\n"
+
+
 def test_what_a_killed_git_has_locked_is_unlocked(tree: Path) -> None:
     """A machine that went down in the middle of a commit once ended all sharing until somebody removed a file by hand."""
     hook = tree / ".git/hooks/pre-commit"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3logx_assets.core.leaks import Scan, names_in
+from s3logx_assets.core.leaks import Scan, names_in, names_of_changes
 
 KEY = bytes(range(32))
 USAGE = "\tbytes_sent\tnumber_of_requests\tnumber_of_downloads"
@@ -200,6 +200,47 @@ def test_names_are_those_of_datasets_and_files() -> None:
     assert "sub/10.1.2.3" in names
     assert "1.2.3.4" in names
     assert "192.0.2.1" not in names
+
+
+def test_names_of_changes_are_those_of_scopes_that_came_or_went() -> None:
+    entries = [
+        {
+            "datasets_added": {"count": 1, "first": ["1.0.0.2"]},
+            "datasets_removed": {"count": 1, "first": ["db%3A%3A1"]},
+        },
+        {"datasets_removed": {"count": 1, "first": ["10.0.0.3" + "%~" + "0" * 64]}},
+    ]
+    names = names_of_changes(json.dumps(entries).encode())
+    assert sorted(names) == ["1.0.0.2", "1.0.0.2", "10.0.0.3%~" + "0" * 64, "db%3A%3A1", "db::1"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"9" * 100_000,
+        b"NaN",
+        b'{"datasets_added": {"first": ["192.0.2.1"]}}',
+        b'["192.0.2.1", ["192.0.2.1"], null]',
+        b'[{"release": "192.0.2.1", "note": {"first": ["192.0.2.1"]}}]',
+        b'[{"datasets_added": ["192.0.2.1"]}, {"datasets_removed": {"first": "192.0.2.1", "last": ["192.0.2.1"]}}]',
+        b'[{"datasets_added": {"first": [["192.0.2.1"], {"192.0.2.1": 1}, 192]}}]',
+        b'[{"datasets_added": {"first": ["from 192.0.2.1", "/192.0.2.1", "192.0.2.1\\n", "%31192.0.2.1"]}}]',
+        b'[{"datasets_added": {"first": ["\\ud800192.0.2.1", "%FF192.0.2.1", "", "archive", "192.0.2.1%~x"]}}]',
+    ],
+)  # fmt: skip
+def test_nothing_else_of_changes_is_a_name(content: bytes) -> None:
+    """Whoever can write to the store of releases may have written the list of the release before."""
+    assert names_of_changes(content) == []
+
+
+def test_a_name_of_one_file_is_none_in_another() -> None:
+    scan = Scan([], (), {"changes.json": ["1.0.0.2"]})
+    assert list(scan.findings("changes.json", b'"1.0.0.2"')) == []
+    assert [each.line for each in scan.findings("index.html", b'"1.0.0.2"')] == [1]
+    assert scan.names_like_addresses == 1
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ def test_a_webhook_gets_a_text_and_its_parts(service: Service) -> None:
         "job": "daily_dates",
         "run_id": "0123",
         "failed_steps": ["daily"],
+        "unfinished_steps": [],
         "reasons": ["1 of 2 dates failed: 2025-03-01: a reason"],
     }
 
@@ -56,6 +57,22 @@ def test_a_webhook_that_fails_is_told_without_its_address(
 
 def test_a_run_that_failed_before_its_first_step_says_so() -> None:
     assert Message("assets", "0123").text == "s3logx: a run of assets failed before its first step.\nRun 0123"
+
+
+@pytest.mark.parametrize(
+    ("steps", "unfinished", "first", "second"),
+    [
+        ((), ("daily",), "failed.", "It ended during daily without a word: "),
+        ((), (), "failed.", "It ended between its steps without a word: "),
+        (("daily",), ("totals",), "failed in daily.", "It ended during totals without a word: "),
+    ],
+)
+def test_a_run_that_ended_without_a_word_says_where(
+    steps: tuple[str, ...], unfinished: tuple[str, ...], first: str, second: str
+) -> None:
+    text = Message("assets", "0123", steps, unfinished=unfinished, began=True).text
+    why = "it was killed, out of memory perhaps, or its machine went away."
+    assert text == f"s3logx: a run of assets {first}\nRun 0123\n{second}{why}"
 
 
 class MailServer:

@@ -165,7 +165,7 @@ def build_automation(
             state = known(LookBack.read(context.cursor), private_store, now.date())
         except S3logxError as error:
             return dg.SkipReason(str(error))
-        days = state.days(usual, settings.first_date) if usual else []
+        days = state.days(usual, settings.first_date)
         left = [day for day in days if day.isoformat() > state.after][:_SLICE]
         gathering = days_gathering(context.instance, now)
         found, clean = Behind(), True
@@ -202,7 +202,7 @@ def build_automation(
         today = datetime.now(UTC).date()
         usual = trailing(today)
         try:
-            days = known(LookBack(), private_store, today).days(usual, settings.first_date) if usual else []
+            days = known(LookBack(), private_store, today).days(usual, settings.first_date)
             found = Behind().with_more(log_store, private_store, days)
         except S3logxError as error:
             return dg.SkipReason(str(error))

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 
 from s3logx_assets.adapters.table_store import LOG_DATE, TableStore
+from s3logx_assets.assets.extract import KEY as EXTRACTED_LOGS
 from s3logx_assets.run_requests import days_between
 
 # The cursor that stands before all dates; an empty one would leave the last one standing.
@@ -50,7 +51,9 @@ class LookBack:
 
     def days(self, usual: Collection[date], first: date) -> list[date]:
         """All dates of a pass, ascending, none before `first`: the `usual` ones, as many before them as days have gone by
-        since the last pass that saw all of its dates, and those that it left behind."""
+        since the last pass that saw all of its dates, and those that it left behind. Without `usual` ones there are none."""
+        if not usual:
+            return []
         oldest, today = min(usual), max(usual)
         since = min(date.fromisoformat(self.since), today) if self.since else today
         wide = days_between(max(oldest - (today - since), first), today)
@@ -72,6 +75,6 @@ def known(state: LookBack, store: TableStore, today: date) -> LookBack:
     """The same; where it is not known when all dates were seen, they were when the newest one in the store was extracted."""
     if state.since is not None:
         return state
-    newest = max(map(date.fromisoformat, store.partitions("extracted_logs", LOG_DATE)), default=today)
+    newest = max(map(date.fromisoformat, store.partitions(EXTRACTED_LOGS, LOG_DATE)), default=today)
     is_outage = today - newest <= _LONGEST_UNKNOWN
     return replace(state, since=(newest if is_outage else today).isoformat())

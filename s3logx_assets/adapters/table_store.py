@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s3logx_assets.adapters.files import Confirm, Files
+from s3logx_assets.adapters.files import TABLE, Confirm, Files
 from s3logx_assets.adapters.local_files import LocalFiles
 from s3logx_assets.core.concurrency import mapped
 from s3logx_assets.core.errors import StoreError
@@ -91,7 +91,7 @@ class TableStore:
         """For each value of `dimension` for which `asset` has a table: what tells its present file from any other one.
         Opens no file."""
         prefix = f"{dimension}="
-        found = self.files.tags(asset, f"{PART}.parquet")
+        found = self.files.tags(asset, f"{PART}{TABLE}")
         return {name.removeprefix(prefix): tag for name, tag in found.items() if name.startswith(prefix)}
 
     def write(
@@ -332,7 +332,7 @@ class TableStore:
 
 
 def _name(asset: str, partition: str, part: str = PART) -> str:
-    return f"{asset}/{partition}/{part}.parquet"
+    return f"{asset}/{partition}/{part}{TABLE}"
 
 
 def _reason(error: OSError) -> str:

@@ -247,7 +247,8 @@ def create(path: Path, content: bytes) -> bool:
     _sweep(path.parent)
     temporary, descriptor = _locked_file(path, 0o600)
     try:
-        os.write(descriptor, content)
+        with io.FileIO(descriptor, "wb", closefd=False) as raw, io.BufferedWriter(raw) as stream:
+            stream.write(content)  # a disk that gets full may take a part of it first, without a word
         os.fsync(descriptor)
         if not took_free_name(temporary, path):
             os.link(temporary, path)  # fails where a name is taken, unlike a rename

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s3logx_assets import address_checks
-from s3logx_assets.adapters.table_store import LOG_DATE, partition
+from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
 from s3logx_assets.assets.daily import CheckOutcome, DailyAsset, Made, Tools, inputs_of, store_table
 from s3logx_assets.core.addresses import from_column
+from s3logx_assets.core.errors import StoreError
 from s3logx_assets.core.regions import UNDETERMINED
 from s3logx_assets.core.requesters import by_label, clouds, count_distinct, counted, countries
 from s3logx_assets.core.schemas import IP_INDEXES, IP_REGIONS, REGION_COORDINATES
@@ -59,17 +60,39 @@ def _ip_regions(tools: Tools, day: date) -> Made:
     columns = [indexes["ip_index"], *(found[name] for name in ("region", "method", "subdivision"))]
     table = pa.table(columns, schema=IP_REGIONS)
     source = tools.geolocator.data_version
-    undetermined = pc.sum(pc.equal(table["region"], UNDETERMINED), min_count=0).as_py()
+    unanswered = _undetermined(table)
+    if unanswered:
+        table = _with_known(table, tools.private_store, day)
+    undetermined = _undetermined(table)
     found_in = _where_from(table, indexes)
     short = (
         f"{table.num_rows:,} requesters in {found_in['regions']:,} regions of {found_in['countries']:,} countries and in "
         f"{found_in['clouds']:,} clouds; {undetermined:,} undetermined"
     )
     metadata = {"in_short": short, "source": source, "undetermined": undetermined, **found_in}
-    facts: dict[str, Any] = {"undetermined": undetermined}
-    if tools.rules.settings.asks_services:  # for automation's ask_again
+    facts: dict[str, Any] = {"undetermined": unanswered}  # for automation's ask_again, like the day
+    if tools.rules.settings.asks_services:
         facts["asked_on"] = datetime.now(UTC).date().isoformat()
     return store_table(tools, "ip_regions", day, table, {**inputs, "geolocator": source}, metadata, facts=facts)
+
+
+def _undetermined(regions: pa.Table) -> int:
+    return int(pc.sum(pc.equal(regions["region"], UNDETERMINED), min_count=0).as_py())
+
+
+def _with_known(regions: pa.Table, store: TableStore, day: date) -> pa.Table:
+    """The same, with what the date as it is stored knows of requesters that the service did not answer now: a service that is
+    out of quota when it is asked again takes no region away."""
+    try:
+        stored = store.read("ip_regions", partition(day))
+    except StoreError:
+        return regions  # there is none, or it is damaged and about to be replaced
+    known = stored.filter(pc.not_equal(stored["region"], UNDETERMINED))
+    places = pc.index_in(regions["ip_index"], known["ip_index"]).combine_chunks()
+    is_open = pc.and_(pc.equal(regions["region"], UNDETERMINED), pc.is_valid(places)).to_numpy()
+    rows = np.arange(len(regions))
+    rows[is_open] = len(regions) + places.fill_null(0).to_numpy()[is_open]
+    return pa.concat_tables([regions, known]).take(pa.array(rows))
 
 
 def _where_from(regions: pa.Table, indexes: pa.Table) -> dict[str, Any]:

@@ -103,6 +103,32 @@ def test_a_service_that_is_down_stops_nothing_and_is_asked_again(platform: Platf
     assert len(requested(platform)) == 1
 
 
+def test_a_region_that_was_known_stays_while_the_service_is_out_of_quota(platform: Platform, service: Service) -> None:
+    """Half a year after a date was made its kept answers were gone: asked again without a quota, its regions became
+    `undetermined`, night by night, the whole past."""
+    service.answers(json_answer(CALIFORNIA))
+    platform.geolocator = geolocator(platform, service)
+    assert platform.daily(DAY, DAY).success
+    version = record(platform)["data_version"]
+    (platform.settings.home / "cache" / "ipinfo.sqlite").unlink()
+    service.answers(Answer(429))
+    platform.log(f"{DAY}-00-00-00-B", line("ds1/a", ip="1.1.1.1"))
+    platform.geolocator = geolocator(platform, service)
+    assert platform.daily(DAY, DAY).success
+    assert regions(platform) == ["US/California", "bogon", "undetermined"]
+    assert record(platform)["undetermined"] == 2, "both are asked again"
+    assert record(platform)["data_version"] != version
+    backdate(platform, 1)
+    assert len(requested(platform)) == 1
+
+    both = {**CALIFORNIA, "1.1.1.1": {"ip": "1.1.1.1", "country": "AU", "region": "Queensland"}}
+    service.answers(json_answer(both))
+    platform.geolocator = geolocator(platform, service)
+    assert platform.daily(DAY, DAY).success
+    assert regions(platform) == ["AU/Queensland", "US/California", "bogon"]
+    assert record(platform)["undetermined"] == 0
+
+
 def test_when_a_date_was_asked_is_no_part_of_its_data_version(platform: Platform, service: Service) -> None:
     service.answers(json_answer(CALIFORNIA))
     platform.geolocator = geolocator(platform, service)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import stat
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from s3logx_assets.adapters.local_files import make_folder, replacing
+from s3logx_assets.adapters.local_files import create, make_folder, replacing
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.errors import PermanentError, StoreError
 from s3logx_assets.core.schemas import EXTRACTED_LOGS, IP_INDEXES
@@ -357,6 +358,22 @@ def test_a_full_disk_leaves_the_old_file_and_is_named(
         with pytest.raises(StoreError, match="No space left on device"):
             store.write("asset", DAY, generation(2), {"n": 2}, {"ledger": os.urandom(3 << 20)})
     assert_old_file_stands(store)
+
+
+def test_a_file_is_made_whole_or_not_at_all_on_a_disk_that_takes_a_part(tmp_path: Path) -> None:
+    """A disk that got full while a period was closed took the first half of it: half a file had the name for good, and
+    no release could be made any more."""
+    path, content = tmp_path / "file", os.urandom(100_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))  # the system takes so much, and says so only when asked
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            create(path, content)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(tmp_path) == []
+    assert create(path, content)
+    assert path.read_bytes() == content
 
 
 def test_what_cannot_be_written_to_is_named(tmp_path: Path) -> None:

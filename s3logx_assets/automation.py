@@ -9,7 +9,8 @@ is lost by a restart, a missed tick or an event from before the first one.
     stale_scopes_sensor    daily usage against the scopes' files -> the job that updates them
     dead_runs_sensor       runs of commands against the processes that there are -> the dead ones are ended
     daily_update, daily_scopes   the same two once a day, for those who stop the sensors
-    weekly_publication     a release every Wednesday: a week counts as complete two days after its Sunday
+    weekly_publication     a release every Wednesday: a week counts as complete two days after its Sunday; each morning until
+                           there is one
     daily_statistics       how far the archive has come, every night
     ask_again              every night, where services are asked: lookups that failed, and those that have aged
 """
@@ -22,6 +23,7 @@ from typing import Any
 import dagster as dg
 
 from s3logx_assets.adapters.log_store import LogStore
+from s3logx_assets.adapters.scope_state import DAILY_USAGE
 from s3logx_assets.adapters.table_store import LOG_DATE, TableStore, partition
 from s3logx_assets.assets.addresses import IP_REGIONS_ASSET, REGION_COORDINATES_ASSET
 from s3logx_assets.assets.daily import days_cut_short
@@ -42,6 +44,7 @@ from s3logx_assets.run_requests import (
     days_between,
     days_run_since,
     days_under_way,
+    has_run_since,
     is_under_way,
     range_tags,
     run_key,
@@ -57,6 +60,7 @@ _GATHERED = timedelta(hours=1)
 # How many dates a night have their failed lookups asked again, and how many their aged ones.
 ASKED_AGAIN = 30
 _EVERY = 30
+_WEDNESDAY, _MORNING = 2, timedelta(hours=6)
 _SCOPED = (dg.AssetKey(SUMMARIES), dg.AssetKey(TOTALS))
 IP_REGIONS = "ip_regions"
 _LOOKED_UP = tuple(asset.spec.key for asset in (IP_REGIONS_ASSET, REGION_COORDINATES_ASSET, DAILY_USAGE_ASSET))
@@ -140,6 +144,21 @@ def records_of_regions(store: TableStore, first: date, last: date) -> dict[date,
     days = [day for day in store.partitions(IP_REGIONS, LOG_DATE) if first.isoformat() <= day <= last.isoformat()]
     records = zip(days, store.records(IP_REGIONS, map(partition, days)), strict=True)
     return {date.fromisoformat(day): record for day, (_, record) in records if record is not None}
+
+
+def last_wednesday(now: datetime) -> datetime:
+    """The last Wednesday, 6:00 UTC, that is not after `now`."""
+    day = (now - _MORNING).date()
+    return (
+        datetime(day.year, day.month, day.day, tzinfo=UTC) - timedelta(days=(day.weekday() - _WEDNESDAY) % 7) + _MORNING
+    )
+
+
+def _may_have_usage(store: TableStore) -> bool:
+    try:
+        return bool(store.partitions(DAILY_USAGE, LOG_DATE))
+    except S3logxError:
+        return True  # a run says why not, and somebody is told
 
 
 def build_automation(
@@ -244,14 +263,21 @@ def build_automation(
     ) -> dg.RunRequest | dg.SkipReason:
         return _stale_scopes(context.instance, private_store, rules)
 
-    weekly_publication = dg.ScheduleDefinition(
-        name="weekly_publication",
+    @dg.schedule(
         target=dg.AssetSelection.assets(publication).downstream(),
-        cron_schedule="0 6 * * 3",
+        cron_schedule="0 6 * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="A release every Wednesday morning: the week before counts as complete then.",
+        description="A release every Wednesday, when the week before counts as complete; one that failed is tried each morning.",
     )
+    def weekly_publication(
+        context: dg.ScheduleEvaluationContext, private_store: dg.ResourceParam[TableStore]
+    ) -> dg.RunRequest | dg.SkipReason:
+        wednesday = last_wednesday(datetime.now(UTC))
+        if has_run_since(context.instance, weekly_publication.name, wednesday):
+            return dg.SkipReason(f"the release of {wednesday.date()} is out, or on its way")
+        return dg.RunRequest() if _may_have_usage(private_store) else dg.SkipReason("there is nothing to publish yet")
+
     daily_statistics = dg.ScheduleDefinition(
         name="daily_statistics",
         target=dg.AssetSelection.assets(STATISTICS),

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import RUN_KEY_TAG
+from dagster._core.storage.tags import RUN_KEY_TAG, SCHEDULE_NAME_TAG
 
 FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _ONE = "dagster/partition"
@@ -109,6 +109,13 @@ def is_under_way(instance: dg.DagsterInstance, job: str, keys: Collection[dg.Ass
     """Whether a run of the job, or one that was asked for any of the assets `keys`, has not ended."""
     runs = instance.get_runs(dg.RunsFilter(statuses=list(_UNDER_WAY)))
     return any(run.job_name == job or not (run.asset_selection or set()).isdisjoint(keys) for run in runs)
+
+
+def has_run_since(instance: dg.DagsterInstance, schedule: str, moment: datetime) -> bool:
+    """Whether a run that a schedule asked for after `moment` has succeeded, or has not ended."""
+    statuses = [dg.DagsterRunStatus.SUCCESS, *_UNDER_WAY]
+    asked = dg.RunsFilter(tags={SCHEDULE_NAME_TAG: schedule}, statuses=statuses, created_after=moment)
+    return bool(instance.get_runs(asked, limit=1))
 
 
 def days_between(first: date, last: date) -> Iterator[date]:

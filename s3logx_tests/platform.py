@@ -4,7 +4,7 @@ The regions come from a stand-in where a test is not about them, so that these t
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -161,9 +161,9 @@ class Platform(Configured):
             status=dg.DagsterRunStatus.STARTED,
         )
 
-    def start_job(self, name: str) -> dg.DagsterRun:
+    def start_job(self, name: str, tags: Mapping[str, str] | None = None) -> dg.DagsterRun:
         """A run of a job that is about to begin, for good."""
-        return self.instance.create_run_for_job(self.definitions().get_job_def(name))
+        return self.instance.create_run_for_job(self.definitions().get_job_def(name), tags=tags)
 
     def start_scope(self, name: str) -> dg.DagsterRun:
         """A run of one scope's summary that is under way, though nothing runs."""

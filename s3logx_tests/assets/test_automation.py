@@ -12,7 +12,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.events import EngineEventData
-from dagster._core.storage.tags import GRPC_INFO_TAG, RUN_KEY_TAG
+from dagster._core.storage.tags import GRPC_INFO_TAG, RUN_KEY_TAG, SCHEDULE_NAME_TAG
+from hypothesis import given
+from hypothesis import strategies as st
 
 from s3logx_assets import __main__ as commands
 from s3logx_assets import automation, ticks
@@ -83,6 +85,28 @@ def test_scopes_that_a_run_is_under_way_for_are_not_asked_for(young: Platform, n
     other = young.start_run("2025-03-01", "2025-03-01")
     assert len(young.tick(name)) == 1, "a run of dates is none of scopes"
     young.instance.report_run_canceled(other)
+
+
+def test_a_release_that_failed_is_tried_each_morning_until_there_is_one(young: Platform) -> None:
+    """One try on Wednesday was all: scopes that were out of date at that minute, or a store away, cost a week."""
+    assert young.tick("weekly_publication") == "there is nothing to publish yet"
+    assert young.daily(str(TODAY - timedelta(days=5)), str(TODAY)).success
+    wednesday = automation.last_wednesday(datetime.now(UTC)).date()
+    asked_for = {SCHEDULE_NAME_TAG: "weekly_publication"}
+    young.instance.report_run_failed(young.start_job("update_scopes", asked_for))
+    asked = young.tick("weekly_publication")
+    assert not isinstance(asked, str)
+    assert [request.run_key for request in asked] == [None], "as often as it is asked for"
+    young.start_job("update_scopes", asked_for)
+    assert young.tick("weekly_publication") == f"the release of {wednesday} is out, or on its way"
+
+
+@given(seconds=st.integers(0, 2**31))
+def test_the_last_wednesday_is_within_a_week(seconds: int) -> None:
+    moment = datetime.fromtimestamp(seconds, UTC)
+    found = automation.last_wednesday(moment)
+    assert timedelta() <= moment - found < timedelta(days=7)
+    assert (found.isoweekday(), found.hour, found.minute) == (3, 6, 0)
 
 
 @pytest.mark.parametrize(

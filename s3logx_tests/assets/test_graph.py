@@ -136,7 +136,7 @@ def test_checks_jobs_sensors_and_schedules(tmp_path: Path) -> None:
     )
     running, stopped = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
     assert {item.name: (item.cron_schedule, item.default_status) for item in found.schedule_defs} == {
-        "weekly_publication": ("0 6 * * 3", running),
+        "weekly_publication": ("0 6 * * *", running),
         "daily_statistics": ("0 3 * * *", running),
         "daily_update": ("0 2 * * *", stopped),
         "daily_scopes": ("0 5 * * *", stopped),

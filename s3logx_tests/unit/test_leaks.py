@@ -174,6 +174,20 @@ def test_an_address_in_a_name_of_the_archive_is_the_archives() -> None:
     assert Scan([], ["sub/10.1.2.3/a", "b"]).names_like_addresses == 1
 
 
+def test_a_name_of_the_archive_may_look_like_a_key() -> None:
+    """A map called `ASIAPOPULATION202001.tif` held back every release for good."""
+    name, other = "é/ASIAPOPULATION202001.tif", "AKIA" + "A" * 16
+    written = "\n".join([name, html.escape(name), json.dumps(name), quote(name)])
+    scan = Scan([], [name])
+    assert list(scan.findings("a.html", written.encode())) == []
+    assert list(scan.findings("summaries/d/by_asset.parquet", name.encode())) == []
+    assert list(scan.findings_in_table("a.parquet", ["a"], ["a"], [name])) == []
+    assert scan.names_like_addresses == 1
+    assert found("a.html", f"{name} {other}".encode(), name) == ["a.html: AWS access key"]
+    table = f"region{USAGE}\nASIAPOPULATION202001\t7\t60\t60\n"
+    assert "by_region.tsv: AWS access key" in found("by_region.tsv", table.encode(), name)
+
+
 @pytest.mark.parametrize(
     "name", ["a/10.1.2.3/b", "é10.1.2.3", "éa::b", "x%3A%3A1", "10.1.2.3&v=::1", "'1.2.3.4'", "a::b"]
 )

@@ -21,6 +21,7 @@ from itertools import takewhile
 from typing import NamedTuple
 from urllib.parse import quote
 
+from s3logx_assets.core.data_package import package_name
 from s3logx_assets.core.scopes import dataset_of
 
 # What every address has in its middle. A pattern that begins with one character is searched for at the speed of memchr;
@@ -163,9 +164,14 @@ class Scan:
 
 
 def names_in(files: Mapping[str, bytes], scopes: Collection[str]) -> list[str]:
-    """The archive's own texts in a release: names of datasets, and the first columns of its tables of files."""
+    """The archive's own texts in a release: names of datasets, what their packages are called, and the first columns of its
+    tables of files."""
     tables = [content.decode(errors="replace") for name, content in files.items() if name.endswith("by_asset.tsv")]
-    return [*scopes, *(line.partition("\t")[0] for table in tables for line in table.split("\n"))]
+    return [
+        *scopes,
+        *map(package_name, scopes),
+        *(line.partition("\t")[0] for table in tables for line in table.split("\n")),
+    ]
 
 
 def names_of_changes(content: bytes) -> list[str]:

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s3logx_assets.core.data_package import About, data_package
 from s3logx_assets.core.leaks import Scan, names_in, names_of_changes
+from s3logx_assets.core.scopes import scope_of
 
 KEY = bytes(range(32))
 USAGE = "\tbytes_sent\tnumber_of_requests\tnumber_of_downloads"
@@ -214,6 +216,17 @@ def test_names_are_those_of_datasets_and_files() -> None:
     assert "sub/10.1.2.3" in names
     assert "1.2.3.4" in names
     assert "192.0.2.1" not in names
+
+
+def test_what_a_package_is_called_is_a_name_too() -> None:
+    """`Release%201.2.3.4` became `usage-release-201.2.3.4`, another address than the known one, and every release was held
+    back."""
+    dataset = "Release 1.2.3.4"
+    scope = scope_of(dataset)
+    about = About("Usage", "", "", "", "1", "2025-03-01", 50, [])
+    package = data_package(f"usage-{scope}", dataset, f"summaries/{scope}/", {}, about)
+    assert b"201.2.3.4" in package
+    assert found("datapackage.json", package, *names_in({}, [scope, dataset])) == []
 
 
 def test_names_of_changes_are_those_of_scopes_that_came_or_went() -> None:

@@ -175,6 +175,7 @@ def build_release(
     if not strict:
         if ARCHIVE not in scopes:
             raise ReleaseError(f"nothing is settled yet: all events are later than {cutoff} (S3LOGX_LAG_DAYS)")
+        coordinates = _told(coordinates, scopes[ARCHIVE].by_region["region"])
         return compatible_release(scopes, coordinates, cutoff, geolocator.attribution, rules, before), told
     released = released_scopes([period.cells for period in periods], periods[-1].people)
     if ARCHIVE not in released:
@@ -182,9 +183,7 @@ def build_release(
             f"nothing can be told up to {periods[-1].until}: no dataset has had requests of {rules.settings.min_people} people "
             "(S3LOGX_MIN_PEOPLE). They wait for the next period"
         )
-    coordinates = coordinates.filter(
-        pc.is_in(coordinates["region"], released[ARCHIVE].by_region["label"].combine_chunks())
-    )
+    coordinates = _told(coordinates, released[ARCHIVE].by_region["label"])
     release = strict_release(released, periods, coordinates, geolocator.attribution, rules, before)
     _refuse_other_bytes(release, released)
     return release, told | _of_periods(store, periods, released)
@@ -277,6 +276,11 @@ def _coordinates(store: TableStore) -> pa.Table:
     days = sorted(store.tags("region_coordinates", LOG_DATE))
     oldest_first = store.each(lambda day: store.read("region_coordinates", partition(day)), days)
     return public_tables.latest_coordinates(oldest_first)
+
+
+def _told(coordinates: pa.Table, labels: pa.ChunkedArray) -> pa.Table:
+    """Those of the labels that are told: where else somebody was is not told either."""
+    return coordinates.filter(pc.is_in(coordinates["region"], labels.combine_chunks()))
 
 
 @dg.asset(

@@ -97,6 +97,18 @@ def test_what_is_not_settled_is_in_the_private_tables_only(released: Platform) -
     assert len(published(released.latest)["summaries/ds1/by_day.tsv"].splitlines()) == 1 + 4
 
 
+def test_regions_that_are_not_settled_have_no_coordinates_yet(platform: Platform) -> None:
+    """The table listed where somebody had been seen after the last date that counts."""
+    for day, host in ((1, 2), (4, 3)):  # with two days of lag that of the 1st is settled, and that of the 4th is not
+        date = f"2025-03-0{day}"
+        platform.log(f"{date}-05-00-00-AA", *(line("ds/a.nwb", date, second, host=host) for second in range(60)))
+    assert platform.daily("2025-03-01", "2025-03-04").success
+    assert platform.update_scopes().success
+    assert platform.publish().success
+    coordinates = published(platform.latest)["region_coordinates.tsv"]
+    assert coordinates == b"region\tlatitude\tlongitude\nAA/Even\t1.5\t-2.5\n"
+
+
 def test_the_same_state_is_the_same_release(released: Platform) -> None:
     before, name = published(released.latest), released.latest.resolve().name
     assert released.daily("2025-03-01", "2025-03-06").success

@@ -7,11 +7,13 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from dagster._core.execution.plan.active import ActiveExecution
 
 from s3logx_assets.adapters.release_store import LocalReleaseStore
-from s3logx_tests.platform import DAILY, Platform, failure_text, line
+from s3logx_assets.core.addresses import AddressBlock
+from s3logx_tests.platform import DAILY, EvenOddGeolocator, Platform, failure_text, line
 
 
 def fill(platform: Platform, last: int = 6) -> None:
@@ -107,6 +109,30 @@ def test_regions_that_are_not_settled_have_no_coordinates_yet(platform: Platform
     assert platform.publish().success
     coordinates = published(platform.latest)["region_coordinates.tsv"]
     assert coordinates == b"region\tlatitude\tlongitude\nAA/Even\t1.5\t-2.5\n"
+
+
+class ManyRegions(EvenOddGeolocator):
+    """Eight regions of one country."""
+
+    def regions(self, addresses: AddressBlock) -> pa.Table:
+        """CC/0 to CC/7."""
+        labels = [f"CC/{last % 8}" for last in addresses[:, 15].tolist()]
+        return super().regions(addresses).set_column(0, "region", pa.array(labels, pa.string()))
+
+
+def test_a_country_of_regions_put_together_has_a_coordinate(platform: Platform) -> None:
+    """Policy `strict` told `CC`, which no address had been labelled with, and the map did not have it."""
+    platform.environment["S3LOGX_POLICY"] = "strict"
+    platform.geolocator = ManyRegions()
+    for day in range(1, 5):  # the first week ends on the 2nd
+        date = f"2025-03-0{day}"
+        platform.log(f"{date}-05-00-00-AA", *(line("ds/a.nwb", date, host, sent=1000, host=host) for host in range(40)))
+    assert platform.daily("2025-03-01", "2025-03-04").success
+    assert platform.update_scopes().success
+    assert platform.publish().success
+    files = published(platform.latest)
+    assert [row.split(b"\t")[0] for row in files["summaries/archive/by_region.tsv"].splitlines()] == [b"region", b"CC"]
+    assert files["region_coordinates.tsv"] == b"region\tlatitude\tlongitude\nCC\t1.5\t-2.5\n"
 
 
 def test_the_same_state_is_the_same_release(released: Platform) -> None:

@@ -135,6 +135,24 @@ def test_a_country_of_regions_put_together_has_a_coordinate(platform: Platform) 
     assert files["region_coordinates.tsv"] == b"region\tlatitude\tlongitude\nCC\t1.5\t-2.5\n"
 
 
+@pytest.mark.parametrize("policy", ["compatible", "strict"])
+def test_names_that_look_like_what_must_not_leave_hold_no_release_back(platform: Platform, policy: str) -> None:
+    """Each of these held back every release for good: what was written of it looked like an address or a key."""
+    platform.environment["S3LOGX_POLICY"] = policy
+    keys = ("2024:/a.nwb", "Release!1.2.3.4/a.nwb", "ds/ASIAPOPULATION202001.tif", "ASIAPOPULATION202001/a.nwb")
+    for day in range(1, 5):
+        date = f"2025-03-0{day}"
+        lines = [line(key, date, host, sent=1000, host=host) for key in keys for host in range(60)]
+        platform.log(f"{date}-05-00-00-AA", *lines)
+    assert platform.daily("2025-03-01", "2025-03-04").success
+    assert platform.update_scopes().success
+    result = platform.publish()
+    assert result.success, failure_text(result)
+    assert {path.name for path in (platform.latest / "summaries").iterdir()} == {
+        *("2024%3A", "Release%211.2.3.4", "ds", "ASIAPOPULATION202001", "archive")
+    }
+
+
 def test_the_same_state_is_the_same_release(released: Platform) -> None:
     before, name = published(released.latest), released.latest.resolve().name
     assert released.daily("2025-03-01", "2025-03-06").success

@@ -9,6 +9,7 @@ read before the first question. The labels and their order are `core.regions`' b
 import contextlib
 import csv
 import hashlib
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -207,7 +208,7 @@ class MmdbGeolocator(EmbeddedGeolocator):
     the database lacks, as embedded.
 
     The database is collapsed to a region table on the first question, half a minute for a large one, and the table kept
-    in the cache folder under the file's digest. Every method raises SettingsError if the file cannot be read.
+    in the cache folder under the file's digest, in place of those of other files. Every method raises SettingsError if the file cannot be read.
     """
 
     def __init__(
@@ -246,12 +247,13 @@ class MmdbGeolocator(EmbeddedGeolocator):
         if folder is not None:
             try:
                 return region_tables.read(folder)
-            except StoreError:
-                pass  # absent or damaged: made anew
+            except (StoreError, OSError):
+                pass  # absent, damaged, or forgotten by another process meanwhile: made anew
         table = mmdb.read_region_table(self._path, named_subdivisions(region_tables.read_regions(_DATA)[0]))
         if folder is not None:
             with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
                 region_tables.write(folder, table)
+            _forget_others(folder)
         return table
 
     def _table(self) -> RegionTable:
@@ -259,6 +261,14 @@ class MmdbGeolocator(EmbeddedGeolocator):
 
     def _sources_of_coordinates(self) -> list[tuple[pa.Table, Provenance]]:
         return [(self._own.regions, self._own.provenance), *super()._sources_of_coordinates()]
+
+
+def _forget_others(folder: Path) -> None:
+    """Removes the tables of former databases, of which one more came with every update. Who reads one has its files open, or
+    makes it anew."""
+    for other in folder.parent.glob("mmdb-*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def _day(seconds: float) -> str:

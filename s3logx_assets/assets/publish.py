@@ -39,6 +39,7 @@ from s3logx_assets.core.errors import (
 from s3logx_assets.core.privacy import attack
 from s3logx_assets.core.privacy.released import ReleasedScope, released_scopes, visible
 from s3logx_assets.core.privacy.strict import WAITING
+from s3logx_assets.core.regions import country_of
 from s3logx_assets.core.schemas import DAILY_TABLES
 from s3logx_assets.core.scopes import ARCHIVE
 from s3logx_assets.core.summaries import ScopeTables, SplitTables, added_up, summarise
@@ -175,6 +176,7 @@ def build_release(
     if not strict:
         if ARCHIVE not in scopes:
             raise ReleaseError(f"nothing is settled yet: all events are later than {cutoff} (S3LOGX_LAG_DAYS)")
+        coordinates = _told(coordinates, scopes[ARCHIVE].by_region["region"])
         return compatible_release(scopes, coordinates, cutoff, geolocator.attribution, rules, before), told
     released = released_scopes([period.cells for period in periods], periods[-1].people)
     if ARCHIVE not in released:
@@ -182,9 +184,8 @@ def build_release(
             f"nothing can be told up to {periods[-1].until}: no dataset has had requests of {rules.settings.min_people} people "
             "(S3LOGX_MIN_PEOPLE). They wait for the next period"
         )
-    coordinates = coordinates.filter(
-        pc.is_in(coordinates["region"], released[ARCHIVE].by_region["label"].combine_chunks())
-    )
+    labels = released[ARCHIVE].by_region["label"]
+    coordinates = _told(_with_countries(coordinates, labels.to_pylist(), geolocator), labels)
     release = strict_release(released, periods, coordinates, geolocator.attribution, rules, before)
     _refuse_other_bytes(release, released)
     return release, told | _of_periods(store, periods, released)
@@ -277,6 +278,19 @@ def _coordinates(store: TableStore) -> pa.Table:
     days = sorted(store.tags("region_coordinates", LOG_DATE))
     oldest_first = store.each(lambda day: store.read("region_coordinates", partition(day)), days)
     return public_tables.latest_coordinates(oldest_first)
+
+
+def _with_countries(coordinates: pa.Table, labels: Sequence[str], geolocator: Geolocator) -> pa.Table:
+    """Also where countries lie into which regions were put together: no address need have had such a label. Only countries
+    are asked for, which the packaged table has: it takes no network."""
+    known = set(coordinates["region"].to_pylist())
+    countries = [label for label in labels if label not in known and country_of(label) == label]
+    return public_tables.latest_coordinates([geolocator.coordinates(countries), coordinates])
+
+
+def _told(coordinates: pa.Table, labels: pa.ChunkedArray) -> pa.Table:
+    """Those of the labels that are told: where else somebody was is not told either."""
+    return coordinates.filter(pc.is_in(coordinates["region"], labels.combine_chunks()))
 
 
 @dg.asset(

@@ -109,6 +109,11 @@ def data_package(name: str, title: str, folder: str, files: Mapping[str, bytes],
     return json.dumps(package, indent=2, ensure_ascii=False).encode()
 
 
+def package_name(scope: str) -> str:
+    """What the package of a dataset is called. It may look like another address than the dataset's name does."""
+    return _name(f"usage-{scope}")
+
+
 def sha256sums(files: Mapping[str, bytes]) -> bytes:
     """One line per file as `sha256sum --check` reads it, by name; odd names are escaped as GNU coreutils does."""
     lines = []

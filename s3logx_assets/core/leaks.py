@@ -1,8 +1,9 @@
 """What must never be in a release, looked for in its bytes: addresses, keys, and columns that no public table has.
 
 The figures are made without an address in reach, so nothing should ever be found; this looks all the same, at the bytes
-that will leave. A finding tells where and what kind, never the text. What looks like an address and stands in the name of a
-dataset or a file is the archive's own text and is counted apart. What is done about a finding does not belong here.
+that will leave. A finding tells where and what kind, never the text. What looks like an address or like the id of an access
+key and stands in the name of a dataset or a file is the archive's own text and is counted apart. What is done about a
+finding does not belong here.
 
 Looked for are the textual forms of addresses (RFC 4291 for IPv6), also behind the escapes of JSON, URLs and HTML and glued
 to words: `ip192.0.2.1`, `1.2.0.192.in-addr.arpa`. Not addresses are versions, with a `v` before them (`v1.2.3.4`) or with
@@ -20,6 +21,7 @@ from itertools import takewhile
 from typing import NamedTuple
 from urllib.parse import quote
 
+from s3logx_assets.core.data_package import package_name
 from s3logx_assets.core.scopes import dataset_of
 
 # What every address has in its middle. A pattern that begins with one character is searched for at the speed of memchr;
@@ -47,9 +49,12 @@ _ESCAPED_COLON = re.compile(rb"%(?:25)*3[Aa]|&(?:#0*58|#[xX]0*3[Aa]|colon);|\\u0
 
 _SHORTEST = 8  # a secret of fewer bytes is in everything
 # What a secret of others begins with, by which it is searched for quickly, and all of it.
-_SECRETS = [
+_KEY_IDS = [
     (b"AKIA", "AWS access key", re.compile(rb"(?<![A-Z0-9])AKIA[A-Z0-9]{16}(?![A-Z0-9])")),
     (b"ASIA", "AWS access key", re.compile(rb"(?<![A-Z0-9])ASIA[A-Z0-9]{16}(?![A-Z0-9])")),
+]
+_SECRETS = [
+    *_KEY_IDS,
     (b"PRIVATE KEY", "private key", re.compile(rb"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----")),
 ]
 
@@ -103,7 +108,7 @@ class Scan:
     """Looks through the files of one release.
 
     `secrets`: bytes that must not occur, in themselves, in base64 or in hexadecimal. `names`: the texts of the archive's
-    own in which something that looks like an address may stand; `names_of`: those that may stand in one file alone.
+    own in which something that looks like an address or a key's id may stand; `names_of`: those that may stand in one file alone.
     """
 
     def __init__(
@@ -122,10 +127,10 @@ class Scan:
 
     def findings(self, name: str, content: bytes) -> Iterator[Finding]:
         """What is wrong with a file, each line and kind once. Of Parquet the bytes alone; see `findings_in_table`."""
-        found = {(0, kind) for kind in self._secrets_in(content)}
+        form = next((form for ending, form in _TABLES.items() if name.endswith(ending)), None)
+        known = self._known_of.get(name, self._known) if form is None or form.has_names else set()
+        found = {(0, kind) for kind in self._secrets_in(content, known)}
         if not name.endswith(".parquet"):
-            form = next((form for ending, form in _TABLES.items() if name.endswith(ending)), None)
-            known = self._known_of.get(name, self._known) if form is None or form.has_names else ()
             found |= {(line, _ADDRESS) for token, line in _addresses(content) if token not in known}
             if form is not None:
                 found |= {(line, _COLUMN) for line in _other_lines(content, form)}
@@ -139,15 +144,19 @@ class Scan:
         """What is wrong with a file that is not text itself: its `columns`, those that it should have (of the same table
         as text), and all `texts` in it."""
         together = "\n".join(texts).encode()
-        kinds = self._secrets_in(together)
+        kinds = self._secrets_in(together, self._known)
         if any(token not in self._known for token, _ in _addresses(together)):
             kinds.add(_ADDRESS)
         if list(columns) != list(others) or not set(_PRIVATE).isdisjoint(columns):
             kinds.add(_COLUMN)
         yield from (Finding(name, 0, kind) for kind in sorted(kinds))
 
-    def _secrets_in(self, content: bytes) -> set[str]:
-        kinds = {kind for start, kind, pattern in _SECRETS if start in content and pattern.search(content)}
+    def _secrets_in(self, content: bytes, known: Collection[bytes]) -> set[str]:
+        kinds = {
+            kind
+            for start, kind, pattern in _SECRETS
+            if start in content and any(found[0] not in known for found in pattern.finditer(content))
+        }
         lower = content.lower()
         if any(form in content for form in self._secrets) or any(form in lower for form in self._hex):
             kinds.add("a secret of the settings")
@@ -155,9 +164,14 @@ class Scan:
 
 
 def names_in(files: Mapping[str, bytes], scopes: Collection[str]) -> list[str]:
-    """The archive's own texts in a release: names of datasets, and the first columns of its tables of files."""
+    """The archive's own texts in a release: names of datasets, what their packages are called, and the first columns of its
+    tables of files."""
     tables = [content.decode(errors="replace") for name, content in files.items() if name.endswith("by_asset.tsv")]
-    return [*scopes, *(line.partition("\t")[0] for table in tables for line in table.split("\n"))]
+    return [
+        *scopes,
+        *map(package_name, scopes),
+        *(line.partition("\t")[0] for table in tables for line in table.split("\n")),
+    ]
 
 
 def names_of_changes(content: bytes) -> list[str]:
@@ -188,12 +202,21 @@ def _forms_of_scope(scope: str) -> Sequence[str]:
 
 
 def _known(names: Iterable[str]) -> tuple[set[bytes], set[bytes]]:
-    """What looks like an address in names: as it is, and also as it may be written."""
+    """What looks like an address or a key's id in names: as it is, and also as it may be written."""
+    names = list(names)
+    # An escape beside a key's id only ever hides it, so it needs no other forms.
+    ids = {
+        found[0]
+        for name in names
+        for start, _, like in _KEY_IDS
+        if start.decode() in name
+        for found in like.finditer(name.encode())
+    }
     suspicious = [name for name in names if "%" in name or "::" in name or name.count(".") > 2 or name.count(":") > 6]
     own = {token for name in suspicious for token, _ in _addresses(name.encode())}
     # An escape beside it can take a part of what looks like an address away.
     written = "\n".join(form for name in suspicious for form in (html.escape(name), json.dumps(name), quote(name)))
-    return own, own | {token for token, _ in _addresses(written.encode())}
+    return own | ids, own | ids | {token for token, _ in _addresses(written.encode())}
 
 
 def _addresses(content: bytes) -> Iterator[tuple[bytes, int]]:

@@ -153,11 +153,13 @@ class Site:
         most = max((value for value in values if value is not None), default=0)
         per = f"up to the end of each {periods.unit}" if name == "total" else f"per {periods.unit}"
         highest = bytes_text(most) if measure == "bytes" else self._count(most or None)
+        # A count below the threshold has a bar too.
+        bars = f"the highest bar is {highest}" if any(value != 0 for value in values) else "there is no bar"
         ends = [
             f"{'the ' if periods.unit == 'week' else ''}{period_text(periods.starts[at], periods.unit)}"
             for at in (0, -1)
         ]
-        words = f"{_MEASURES[measure]} {per}, from {ends[0]} to {ends[1]}; the highest bar is {highest}."
+        words = f"{_MEASURES[measure]} {per}, from {ends[0]} to {ends[1]}; {bars}."
         return View(measure, name, chart, words)
 
     def _dots(self, places: Listing) -> list[tuple[Circle, Usage]]:

@@ -7,11 +7,13 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from dagster._core.execution.plan.active import ActiveExecution
 
 from s3logx_assets.adapters.release_store import LocalReleaseStore
-from s3logx_tests.platform import DAILY, Platform, failure_text, line
+from s3logx_assets.core.addresses import AddressBlock
+from s3logx_tests.platform import DAILY, EvenOddGeolocator, Platform, failure_text, line
 
 
 def fill(platform: Platform, last: int = 6) -> None:
@@ -95,6 +97,60 @@ def test_what_is_not_settled_is_in_the_private_tables_only(released: Platform) -
     private = released.store.read("summaries", "scope=ds1", "newest_month")
     assert private["dimension"].to_pylist().count("day") == 6
     assert len(published(released.latest)["summaries/ds1/by_day.tsv"].splitlines()) == 1 + 4
+
+
+def test_regions_that_are_not_settled_have_no_coordinates_yet(platform: Platform) -> None:
+    """The table listed where somebody had been seen after the last date that counts."""
+    for day, host in ((1, 2), (4, 3)):  # with two days of lag that of the 1st is settled, and that of the 4th is not
+        date = f"2025-03-0{day}"
+        platform.log(f"{date}-05-00-00-AA", *(line("ds/a.nwb", date, second, host=host) for second in range(60)))
+    assert platform.daily("2025-03-01", "2025-03-04").success
+    assert platform.update_scopes().success
+    assert platform.publish().success
+    coordinates = published(platform.latest)["region_coordinates.tsv"]
+    assert coordinates == b"region\tlatitude\tlongitude\nAA/Even\t1.5\t-2.5\n"
+
+
+class ManyRegions(EvenOddGeolocator):
+    """Eight regions of one country."""
+
+    def regions(self, addresses: AddressBlock) -> pa.Table:
+        """CC/0 to CC/7."""
+        labels = [f"CC/{last % 8}" for last in addresses[:, 15].tolist()]
+        return super().regions(addresses).set_column(0, "region", pa.array(labels, pa.string()))
+
+
+def test_a_country_of_regions_put_together_has_a_coordinate(platform: Platform) -> None:
+    """Policy `strict` told `CC`, which no address had been labelled with, and the map did not have it."""
+    platform.environment["S3LOGX_POLICY"] = "strict"
+    platform.geolocator = ManyRegions()
+    for day in range(1, 5):  # the first week ends on the 2nd
+        date = f"2025-03-0{day}"
+        platform.log(f"{date}-05-00-00-AA", *(line("ds/a.nwb", date, host, sent=1000, host=host) for host in range(40)))
+    assert platform.daily("2025-03-01", "2025-03-04").success
+    assert platform.update_scopes().success
+    assert platform.publish().success
+    files = published(platform.latest)
+    assert [row.split(b"\t")[0] for row in files["summaries/archive/by_region.tsv"].splitlines()] == [b"region", b"CC"]
+    assert files["region_coordinates.tsv"] == b"region\tlatitude\tlongitude\nCC\t1.5\t-2.5\n"
+
+
+@pytest.mark.parametrize("policy", ["compatible", "strict"])
+def test_names_that_look_like_what_must_not_leave_hold_no_release_back(platform: Platform, policy: str) -> None:
+    """Each of these held back every release for good: what was written of it looked like an address or a key."""
+    platform.environment["S3LOGX_POLICY"] = policy
+    keys = ("2024:/a.nwb", "Release!1.2.3.4/a.nwb", "ds/ASIAPOPULATION202001.tif", "ASIAPOPULATION202001/a.nwb")
+    for day in range(1, 5):
+        date = f"2025-03-0{day}"
+        lines = [line(key, date, host, sent=1000, host=host) for key in keys for host in range(60)]
+        platform.log(f"{date}-05-00-00-AA", *lines)
+    assert platform.daily("2025-03-01", "2025-03-04").success
+    assert platform.update_scopes().success
+    result = platform.publish()
+    assert result.success, failure_text(result)
+    assert {path.name for path in (platform.latest / "summaries").iterdir()} == {
+        *("2024%3A", "Release%211.2.3.4", "ds", "ASIAPOPULATION202001", "archive")
+    }
 
 
 def test_the_same_state_is_the_same_release(released: Platform) -> None:

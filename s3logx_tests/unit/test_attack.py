@@ -233,6 +233,18 @@ def test_truth_counts_people_and_not_rows() -> None:
     assert truth.of(of_file) == (1, 1)
 
 
+def test_files_that_look_alike_behind_the_guard_of_formulas_are_read_together() -> None:
+    """Only the last of `-x` and `'-x` counted. Under policy `strict` the tables then did not add up to what was told, and no
+    release could be made any more."""
+    rows = [
+        ("2025-03-03", path, "DE", f"p{number}", 1, 7)
+        for path in ("-x.nwb", "'-x.nwb", "y.nwb")
+        for number in range(60)
+    ]
+    read = read_release(compatible(rows)).tables["ds"]["asset"]
+    assert read == {"'-x.nwb": (120, 120, 840), "y.nwb": (60, 60, 420)}
+
+
 def test_what_is_no_release_is_refused() -> None:
     with pytest.raises((ValueError, KeyError)):
         read_release({"totals.json": json.dumps({}).encode()})

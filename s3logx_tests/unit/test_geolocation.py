@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from s3logx_assets.adapters import cloud_ranges
+from s3logx_assets.adapters import cloud_ranges, region_tables
 from s3logx_assets.adapters.geolocation import EmbeddedGeolocator, Geolocator, MmdbGeolocator
 from s3logx_assets.core.addresses import pack_all
 from s3logx_assets.core.errors import SettingsError
@@ -414,7 +415,28 @@ def test_an_mmdb_is_collapsed_once_and_cached_by_its_content(mmdb_path: Path, ca
     changed = MmdbGeolocator(mmdb_path, own)
     assert found(changed, "8.8.8.8")[0]["region"] == "US/Utah"
     assert changed.data_version != first.data_version == again.data_version
-    assert len(list(own.glob("mmdb-*"))) == 2
+    [kept] = own.glob("mmdb-*")
+    assert kept != folder
+    assert list(own.glob("cloud-ranges-*"))
+
+
+def test_a_table_that_another_process_forgets_while_it_is_read_is_made_anew(
+    mmdb_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two machines may have two databases for some minutes of an update."""
+    expected = found(MmdbGeolocator(mmdb_path, cache), "8.8.8.8")
+    genuine = region_tables._metadata
+
+    def forgotten(folder: Path) -> dict[str, str]:
+        metadata = genuine(folder)
+        if folder.parent == cache:
+            shutil.rmtree(folder)
+        return metadata
+
+    monkeypatch.setattr(region_tables, "_metadata", forgotten)
+    assert found(MmdbGeolocator(mmdb_path, cache), "8.8.8.8") == expected
+    monkeypatch.undo()
+    assert list(cache.glob("mmdb-*"))
 
 
 def test_data_versions_are_stable_and_tell_sources_apart(

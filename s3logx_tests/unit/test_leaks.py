@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s3logx_assets.core.data_package import About, data_package
 from s3logx_assets.core.leaks import Scan, names_in, names_of_changes
+from s3logx_assets.core.scopes import scope_of
 
 KEY = bytes(range(32))
 USAGE = "\tbytes_sent\tnumber_of_requests\tnumber_of_downloads"
@@ -174,6 +176,20 @@ def test_an_address_in_a_name_of_the_archive_is_the_archives() -> None:
     assert Scan([], ["sub/10.1.2.3/a", "b"]).names_like_addresses == 1
 
 
+def test_a_name_of_the_archive_may_look_like_a_key() -> None:
+    """A map called `ASIAPOPULATION202001.tif` held back every release for good."""
+    name, other = "é/ASIAPOPULATION202001.tif", "AKIA" + "A" * 16
+    written = "\n".join([name, html.escape(name), json.dumps(name), quote(name)])
+    scan = Scan([], [name])
+    assert list(scan.findings("a.html", written.encode())) == []
+    assert list(scan.findings("summaries/d/by_asset.parquet", name.encode())) == []
+    assert list(scan.findings_in_table("a.parquet", ["a"], ["a"], [name])) == []
+    assert scan.names_like_addresses == 1
+    assert found("a.html", f"{name} {other}".encode(), name) == ["a.html: AWS access key"]
+    table = f"region{USAGE}\nASIAPOPULATION202001\t7\t60\t60\n"
+    assert "by_region.tsv: AWS access key" in found("by_region.tsv", table.encode(), name)
+
+
 @pytest.mark.parametrize(
     "name", ["a/10.1.2.3/b", "é10.1.2.3", "éa::b", "x%3A%3A1", "10.1.2.3&v=::1", "'1.2.3.4'", "a::b"]
 )
@@ -200,6 +216,17 @@ def test_names_are_those_of_datasets_and_files() -> None:
     assert "sub/10.1.2.3" in names
     assert "1.2.3.4" in names
     assert "192.0.2.1" not in names
+
+
+def test_what_a_package_is_called_is_a_name_too() -> None:
+    """`Release%201.2.3.4` became `usage-release-201.2.3.4`, another address than the known one, and every release was held
+    back."""
+    dataset = "Release 1.2.3.4"
+    scope = scope_of(dataset)
+    about = About("Usage", "", "", "", "1", "2025-03-01", 50, [])
+    package = data_package(f"usage-{scope}", dataset, f"summaries/{scope}/", {}, about)
+    assert b"201.2.3.4" in package
+    assert found("datapackage.json", package, *names_in({}, [scope, dataset])) == []
 
 
 def test_names_of_changes_are_those_of_scopes_that_came_or_went() -> None:

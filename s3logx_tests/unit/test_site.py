@@ -10,6 +10,7 @@ import pytest
 
 from s3logx_assets.adapters.geolocation import Attribution
 from s3logx_assets.core.asset_types import DEFAULT
+from s3logx_assets.core.leaks import Scan
 from s3logx_assets.core.scope_report import Policy, ScopeReport, scope_report
 from s3logx_assets.core.scopes import ARCHIVE, scope_of
 from s3logx_assets.core.summaries import summarise
@@ -72,13 +73,17 @@ def report(name: str = "ds", days: int = 3, **row: Any) -> ScopeReport:
 
 
 def site(
-    title: str = "Usage", attributions: tuple[Attribution, ...] = (), site_url: str = "", licence: str = "CC0"
+    title: str = "Usage",
+    attributions: tuple[Attribution, ...] = (),
+    site_url: str = "",
+    licence: str = "CC0",
+    threshold: int = 50,
 ) -> Site:
     return Site(
         Facts(
             title=title,
             cutoff=date(2025, 3, 1),
-            threshold=50,
+            threshold=threshold,
             rounding=20,
             attributions=attributions,
             licence=licence,
@@ -187,6 +192,23 @@ def test_every_chart_has_a_table_and_words() -> None:
     words = [value for value in page.values("aria-label") if "the highest bar" in value]
     assert len(words) == 12
     assert "Data sent per day, from 30 December 2024 to 7 February 2025; the highest bar is 1.23 kB." in words
+
+
+def test_a_chart_without_a_bar_says_so() -> None:
+    """Under policy `strict`, which hides no count, the words were "the highest bar is <0"."""
+    told = report(request_count=0, bytes_sent=0)
+    words = [value for value in Page(site(threshold=0).dataset(told, "")).values("aria-label") if " bar" in value]
+    assert len(words) == 12
+    assert all(each.endswith("; there is no bar.") for each in words)
+    masked = site().dataset(report(request_count=1), "").decode()
+    assert "Requests per day, from 30 December 2024 to 1 January 2025; the highest bar is &lt;50." in masked
+
+
+def test_a_name_makes_no_address_with_what_stands_beside_it() -> None:
+    """A dataset `2024:` became `2024::` in the description, an IPv6 address, and every release was held back."""
+    page = site().dataset(report("2024:"), "")
+    assert b"2024:" in page
+    assert list(Scan([], ["2024:", scope_of("2024:")]).findings("index.html", page)) == []
 
 
 def test_a_known_address_of_the_site_makes_permanent_links() -> None:

@@ -454,7 +454,16 @@ def compositions(
 def _read_tsv(content: bytes) -> dict[str, tuple[int | None, ...]]:
     rows = csv.DictReader(StringIO(content.decode(), newline=""), delimiter="\t")
     first = (rows.fieldnames or [""])[0]
-    return {row[first]: tuple(_number(row[name]) for name in _SHOWN) for row in rows}
+    found: dict[str, tuple[int | None, ...]] = {}
+    for row in rows:
+        label, figures = row[first], tuple(_number(row[name]) for name in _SHOWN)
+        # The quote before a formula makes `-x` the same as `'-x`.
+        found[label] = tuple(map(_together, found[label], figures)) if label in found else figures
+    return found
+
+
+def _together(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 def _number(shown: int | str) -> int | None:

@@ -208,7 +208,8 @@ class MmdbGeolocator(EmbeddedGeolocator):
     the database lacks, as embedded.
 
     The database is collapsed to a region table on the first question, half a minute for a large one, and the table kept
-    in the cache folder under the file's digest, in place of those of other files. Every method raises SettingsError if the file cannot be read.
+    in the cache folder under the file's digest, in place of those of other files. Every method raises SettingsError if the
+    file cannot be read.
     """
 
     def __init__(

@@ -108,7 +108,8 @@ class Scan:
     """Looks through the files of one release.
 
     `secrets`: bytes that must not occur, in themselves, in base64 or in hexadecimal. `names`: the texts of the archive's
-    own in which something that looks like an address or a key's id may stand; `names_of`: those that may stand in one file alone.
+    own in which something that looks like an address or a key's id may stand; `names_of`: those that may stand in one file
+    alone.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from s3logx_assets.adapters import s3 as s3_adapter
 from s3logx_assets.adapters import s3_log_store
 from s3logx_assets.adapters.extractor import ExtractedDate, Extractor, FailedDate
 from s3logx_assets.adapters.log_store import LocalLogStore, LogReader
-from s3logx_assets.adapters.s3 import source_role
+from s3logx_assets.adapters.s3 import Bucket, StoredObject, source_role
 from s3logx_assets.adapters.s3_log_store import S3LogStore
 from s3logx_assets.core.errors import LogFileError, S3logxError, SourceError, SourceUnavailable
 from s3logx_assets.core.ledger import LogObject
@@ -145,6 +145,41 @@ def test_a_bucket_is_listed_some_dates_at_a_time(aws: S3Server, monkeypatch: pyt
     assert asked == [4]
     assert sum(len(listing.objects) for _, listing in listings) == 297
     assert asked == [4, *[10] * 9, 6]
+
+
+@pytest.mark.parametrize("layout", ["", "%Y/%m/%d/"], ids=["flat", "folders"])
+def test_dates_that_have_more_than_those_before_are_not_all_held(
+    aws: S3Server, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    """Four nearly empty dates, and the next 512 were listed together, however many objects they had."""
+    monkeypatch.setattr(s3_log_store, "FILES_AT_ONCE", 30)
+    days = [date(2024, 1, 1) + timedelta(days=shift) for shift in range(60)]
+    sizes = {day: 1 if shift < 6 else 70 if shift == 20 else 12 if shift < 50 else 0 for shift, day in enumerate(days)}
+    files = {day.strftime(layout) + file_name(day, number) for day, size in sizes.items() for number in range(size)}
+    held: list[tuple[int, int]] = []
+    original = S3LogStore._listed
+    scan = Bucket.scan
+
+    def noted(self: S3LogStore, survey: object, some: list[date]) -> object:
+        held.append((len(some), 0))
+        return original(self, survey, some)  # type: ignore[arg-type]
+
+    def counted(self: Bucket, *where: str) -> Iterator[StoredObject]:
+        for item in scan(self, *where):
+            held[-1] = (held[-1][0], held[-1][1] + 1)
+            yield item
+
+    store = store_of(bucket_of(aws, dict.fromkeys(files, b"")))
+    monkeypatch.setattr(S3LogStore, "_listed", noted)
+    monkeypatch.setattr(Bucket, "scan", counted)
+    # The threads' count, which is not exact, is enough to tell a bound from none.
+    found = list(store.listings(days))
+    assert [day for day, _ in found] == days
+    assert {day: len(listing.objects) for day, listing in found} == sizes
+    assert {item.name for _, listing in found for item in listing.objects} == files
+    assert [dates for dates, _ in held[:3]] == [4, 30, 3], "begun again with fewer"
+    assert all(objects <= 2 * 30 + s3_log_store._LISTINGS_AT_ONCE for dates, objects in held if dates > 1), held
+    assert any(dates == 1 and objects >= 70 for dates, objects in held), "a date alone has no bound"
 
 
 def log_files(days: list[date]) -> dict[str, bytes]:

@@ -220,8 +220,12 @@ class S3LogStore:
                     years.append(day.year)
                     more, after = True, f"{base}{day.year:04}-{_LAST_CHARACTER}"
                     break
-            if ignored > _MOST_IGNORED:
-                break
+            if more and ignored > _MOST_IGNORED:
+                # What lies behind them may be logs.
+                raise SourceError(
+                    f"{self._place} holds over {_MOST_IGNORED} objects that are no logs in {base!r}; "
+                    "name the folder of logs"
+                )
         return sorted(folders), years, ignored
 
     def _flat(self, room: _Room, base: str, first: date, last: date) -> list[_Placed]:

@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import date, timedelta
@@ -387,6 +388,20 @@ def test_wrong_settings_of_aws_are_told(
     for secret in (aws.secret_key, aws.access_key):
         assert secret not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_logs_behind_many_other_objects_are_not_passed_over(aws: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look at a folder was broken off without a word, and the dates behind had no logs."""
+    monkeypatch.setattr(s3_adapter, "_PAGE", 5)
+    files = {f"{number:03}.bin": b"" for number in range(20)}
+    location = bucket_of(aws, {**files, f"access/{DAY:%Y/%m/%d}/{BAD}": b"", BAD: b""})
+    monkeypatch.setattr(s3_log_store, "_MOST_IGNORED", 20)
+    ((_, listing),) = store_of(location).listings([DAY])
+    assert len(listing.objects) == 2
+    monkeypatch.setattr(s3_log_store, "_MOST_IGNORED", 10)
+    words = f"S3LOGX_LOGS: {location} holds over 10 objects that are no logs in 'logs/'; name the folder of logs"
+    with pytest.raises(SourceError, match=re.escape(words)):
+        list(store_of(location).listings([DAY]))
 
 
 def test_a_bucket_that_is_not_there_and_one_without_logs_are_told(aws: S3Server) -> None:

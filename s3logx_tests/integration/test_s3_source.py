@@ -12,7 +12,9 @@ from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import dagster as dg
+import obstore
 import pytest
+from obstore.exceptions import InvalidPathError
 
 from s3logx_assets.adapters import s3 as s3_adapter
 from s3logx_assets.adapters import s3_log_store
@@ -402,6 +404,25 @@ def test_logs_behind_many_other_objects_are_not_passed_over(aws: S3Server, monke
     words = f"S3LOGX_LOGS: {location} holds over 10 objects that are no logs in 'logs/'; name the folder of logs"
     with pytest.raises(SourceError, match=re.escape(words)):
         list(store_of(location).listings([DAY]))
+
+
+def test_a_key_that_obstore_has_no_path_for_hides_no_others(aws: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It refused the whole page, for ever: here for a tab, which the server keeps, on S3 for `a//b` too."""
+    monkeypatch.setattr(s3_adapter, "_PAGE", 3)
+    folder = f"{DAY:%Y/%m/%d}/"
+    names = [folder + file_name(DAY, number) for number in range(12)]
+    odd = [f"{names[5]}\t", f"{folder}tab\ttab", f"{folder}z/"]
+    location = bucket_of(aws, dict.fromkeys([*names, *odd], b""))
+    with pytest.raises(InvalidPathError):
+        obstore.list(aws.store(location.bucket)).collect()
+    ((_, listing),) = store_of(location).listings([DAY])
+    assert [item.name for item in listing.objects] == sorted(names)
+    assert listing.ignored == 2
+    bucket = build_bucket(location, source_role("S3LOGX_LOGS"))
+    found = [item.key.removeprefix(location.prefix) for item in bucket.scan(location.prefix, "")]
+    assert found == sorted([*names, *odd[:2]])
+    with pytest.raises(SourceError, match="has an empty part"):
+        bucket.size_of("logs/a//b")
 
 
 def test_a_bucket_that_is_not_there_and_one_without_logs_are_told(aws: S3Server) -> None:

@@ -56,6 +56,7 @@ _CREDENTIALS = "the AWS credentials are refused ({code}); check AWS_ACCESS_KEY_I
 _MEANINGS = {
     "NoSuchBucket": "there is no such bucket",
     "AccessDenied": "access is denied; it takes s3:ListBucket on the bucket and {actions} on its objects",
+    "InvalidObjectState": "the object is archived (Glacier) and must be restored before it can be read",
     "AllAccessDisabled": "access to the bucket is disabled",
     "RequestTimeTooSkewed": "this machine's clock is too far from the service's; set it right",
     "PermanentRedirect": "the bucket is in another region than AWS_REGION says",

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import dagster as dg
@@ -28,7 +29,7 @@ from s3logx_assets.core.locations import S3Location, parse_location
 from s3logx_assets.resources import build_bucket
 from s3logx_tests.log_folders import DAY, SCRATCH, SEALER, honest_lines, joined, kept, table_of, write
 from s3logx_tests.platform import DAILY, Platform, failure_text, line
-from s3logx_tests.s3_faults import Fault, FaultProxy, faulty
+from s3logx_tests.s3_faults import Fault, FaultProxy, _Refusal, faulty
 from s3logx_tests.s3_server import S3Server
 
 _NUMBERS = count()
@@ -242,6 +243,10 @@ def proxy(aws: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy
 
 
 BAD = file_name(DAY, 2)
+# Not among the faults, since it is of objects alone, never of a listing.
+ARCHIVED: Any = SimpleNamespace(
+    value=_Refusal(403, "InvalidObjectState", "The operation is not valid for the object's storage class")
+)
 
 
 @pytest.mark.parametrize(
@@ -279,8 +284,9 @@ def test_a_fault_that_passes_is_tried_again_and_one_that_stays_fails_its_date_al
         (Fault.NOT_FOUND, LogFileError, "vanished after it was listed"),
         (Fault.ACCESS_DENIED, LogFileError, "s3:GetObject"),
         (Fault.SKEWED, LogFileError, "clock"),
+        (ARCHIVED, LogFileError, "must be restored"),
     ],
-    ids=["vanished", "denied", "skewed"],
+    ids=["vanished", "denied", "skewed", "archived"],
 )
 def test_an_object_that_cannot_be_had_fails_its_date_alone(
     aws: S3Server, proxy: FaultProxy, fault: Fault, kind: type[Exception], words: str
@@ -295,6 +301,21 @@ def test_an_object_that_cannot_be_had_fails_its_date_alone(
     assert words in str(error)
     assert aws.access_key not in str(error)
     assert isinstance(found[days[1]], ExtractedDate)
+
+
+def test_an_archived_object_is_told_from_one_that_may_not_be_read(aws: S3Server, proxy: FaultProxy) -> None:
+    """The advice was to grant s3:GetObject, which was granted. Both clients."""
+    location = bucket_of(aws, {BAD: b"x"})
+    bucket = build_bucket(location, source_role("S3LOGX_LOGS"))
+    key = location.prefix + BAD
+    for method, use in (
+        ("GET", lambda: list(bucket.chunks_of(key))),
+        ("PUT", lambda: bucket.copy(key, f"{key}.copy")),
+    ):
+        proxy.inject(ARCHIVED, BAD, method, times=-1)
+        with pytest.raises(SourceError, match="is archived") as caught:
+            use()
+        assert "s3:GetObject" not in str(caught.value)
 
 
 @pytest.mark.parametrize("size", [20, 6000], ids=["small", "large"])

@@ -8,7 +8,7 @@ faster, lists, reads and writes. A service's own error text stays here: it can q
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, InvalidPathError, PreconditionError
 from obstore.store import S3Store
 
 from s3logx_assets.adapters.http_gets import Origin
@@ -56,6 +56,7 @@ _CREDENTIALS = "the AWS credentials are refused ({code}); check AWS_ACCESS_KEY_I
 _MEANINGS = {
     "NoSuchBucket": "there is no such bucket",
     "AccessDenied": "access is denied; it takes s3:ListBucket on the bucket and {actions} on its objects",
+    "InvalidObjectState": "the object is archived (Glacier) and must be restored before it can be read",
     "AllAccessDisabled": "access to the bucket is disabled",
     "RequestTimeTooSkewed": "this machine's clock is too far from the service's; set it right",
     "PermanentRedirect": "the bucket is in another region than AWS_REGION says",
@@ -150,17 +151,20 @@ class Bucket:
                 tries_left -= 1
 
     def _pages(self, beginning: str, after: str) -> Iterator[Iterable[StoredObject]]:
-        """Nothing but what begins so is asked for: a policy may allow no more. obstore knows whole folders alone."""
-        if not beginning or beginning.endswith("/"):
-            folder = beginning.rstrip("/") or None
-            for page in obstore.list(self._store, folder, offset=after or None, chunk_size=_PAGE):
-                yield (StoredObject(item["path"], item["size"], _tag(item["e_tag"])) for item in page)
-            return
+        """Nothing but what begins so is asked for: a policy may allow no more. obstore knows whole folders alone, and
+        refuses a page for a single key like `a//b`, so boto3 goes on from there."""
+        if not beginning or re.fullmatch("([^/]+/)+", beginning):
+            with suppress(InvalidPathError):
+                folder = beginning.rstrip("/") or None
+                for page in obstore.list(self._store, folder, offset=after or None, chunk_size=_PAGE):
+                    yield (StoredObject(item["path"], item["size"], _tag(item["e_tag"])) for item in page)
+                    after = max([after, *(item["path"] for item in page)])
+                return
         more = True
         while more:
             answer = self._listed(Prefix=beginning, StartAfter=after, MaxKeys=_PAGE)
             objects = _objects(answer)
-            yield objects
+            yield (item for item in objects if not item.key.endswith("/"))  # a folder's own, which holds nothing
             more, after = bool(objects and answer["IsTruncated"]), behind(objects, ())
 
     def read(self, wanted: StoredObject) -> bytes:
@@ -360,6 +364,8 @@ class Bucket:
             return role.error(f"{place}: there are no AWS credentials; set AWS_PROFILE or AWS_ACCESS_KEY_ID, or a role")
         if name in ("UnauthenticatedError", "PermissionDeniedError"):
             return role.error(f"{place}: {_MEANINGS['AccessDenied'].format(actions=role.actions)}")
+        if name == "ValueError" and str(error).startswith("Could not parse path"):  # obstore's, of `a//b`
+            return role.error(f"{place}: an object whose key has an empty part or odd characters cannot be read")
         if code in _BUSY:
             return role.unavailable(f"{place}: the service is too busy ({code}), also after many tries")
         return role.unavailable(f"{place}: the service cannot be reached, or answers nonsense ({code or name})")

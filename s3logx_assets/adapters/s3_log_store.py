@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
-from itertools import chain
+from itertools import chain, count
 from operator import attrgetter
 
 from s3logx_assets.adapters.log_store import FILES_AT_ONCE, NEIGHBOURS, Listing, LogReader, kind_below
@@ -28,6 +28,8 @@ _SMALL = 1 << 20
 _DATES_A_LISTING = 32
 # So many dates are listed together at first, then as many as should have FILES_AT_ONCE: of many small dates a lot.
 _DATES_AT_FIRST, _DATES_AT_ONCE = 4, _DATES_A_LISTING * _LISTINGS_AT_ONCE
+# Where they turn out to have over twice as many, only this part of the dates is listed together.
+_FEWER = 8
 # A prefix with more folders than this, or more objects of another kind, is not where logs are.
 _MOST_FOLDERS = 2_000
 _MOST_IGNORED = 20_000
@@ -58,6 +60,22 @@ class _Survey:
     ignored: int = 0
 
 
+class _TooMany(Exception):
+    """Some dates have more objects than are to be in memory at once."""
+
+
+class _Room:
+    """Counts the objects that the threads of a listing hold. Raises _TooMany beyond `most`."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._numbers = count(1)  # one step is taken as a whole, by whatever thread
+
+    def take(self) -> None:
+        if self._most is not None and next(self._numbers) > self._most:
+            raise _TooMany
+
+
 class S3LogStore:
     """The log objects below a location in a bucket. Names in listings are what follows its prefix."""
 
@@ -71,27 +89,38 @@ class S3LogStore:
     def listings(self, days: Sequence[date]) -> Iterator[tuple[date, Listing]]:
         """As LogStore has it. Raises SourceUnavailable too."""
         survey = self._survey()
-        start, count = 0, _DATES_AT_FIRST
+        start, together = 0, _DATES_AT_FIRST
         while start < len(days):
+            some = days[start : start + together]
             files = 0
-            for day, listing in self._listed(survey, days[start : start + count]):
-                files += len(listing.objects)
-                yield day, listing
-            start, count = start + count, min(max(FILES_AT_ONCE * count // max(files, 1), 1), _DATES_AT_ONCE)
+            try:
+                for day, listing in self._listed(survey, some):
+                    files += len(listing.objects)
+                    yield day, listing
+            except _TooMany:  # before the first of them was given
+                together = max(len(some) // _FEWER, 1)
+                continue
+            start += together
+            together = min(max(FILES_AT_ONCE * together // max(files, 1), 1), _DATES_AT_ONCE)
 
     def _listed(self, survey: _Survey, days: Sequence[date]) -> Iterator[tuple[date, Listing]]:
-        """The same of some dates, all held in memory."""
+        """The same of some dates, all held in memory. Raises _TooMany; a date alone is listed however many it has."""
+        room = _Room(2 * FILES_AT_ONCE if len(days) > 1 else None)
         wanted = set(days)
         found: dict[date, _Found] = defaultdict(_Found)
         ranges = list(_ranges(sorted(wanted)))
         scans: list[Callable[[], list[_Placed]]] = [
             *(
-                partial(self._flat, base, first, last)
+                partial(self._flat, room, base, first, last)
                 for base, years in survey.years.items()
                 for first, last in ranges
                 if first.year in years
             ),
-            *(partial(self._dated, root, first - _DAY, last + _DAY) for root in survey.roots for first, last in ranges),
+            *(
+                partial(self._dated, room, root, first - _DAY, last + _DAY)
+                for root in survey.roots
+                for first, last in ranges
+            ),
         ]
         placed = chain.from_iterable(mapped(lambda scan: scan(), scans, _LISTINGS_AT_ONCE))
         # Two ranges may meet in the folders between them.
@@ -191,16 +220,24 @@ class S3LogStore:
                     years.append(day.year)
                     more, after = True, f"{base}{day.year:04}-{_LAST_CHARACTER}"
                     break
-            if ignored > _MOST_IGNORED:
-                break
+            if more and ignored > _MOST_IGNORED:
+                # What lies behind them may be logs.
+                raise SourceError(
+                    f"{self._place} holds over {_MOST_IGNORED} objects that are no logs in {base!r}; "
+                    "name the folder of logs"
+                )
         return sorted(folders), years, ignored
 
-    def _flat(self, base: str, first: date, last: date) -> list[_Placed]:
+    def _flat(self, room: _Room, base: str, first: date, last: date) -> list[_Placed]:
         """The log objects of a range of dates that lie beside those of others."""
         between = self._bucket.scan(base, f"{base}{first}-", f"{base}{last}-{_LAST_CHARACTER}")
-        return [(None, log_date(item.key.removeprefix(base)), item) for item in between]
+        found: list[_Placed] = []
+        for item in between:
+            room.take()
+            found.append((None, log_date(item.key.removeprefix(base)), item))
+        return found
 
-    def _dated(self, root: str, first: date, last: date) -> list[_Placed]:
+    def _dated(self, room: _Room, root: str, first: date, last: date) -> list[_Placed]:
         """All objects in the folders of a range of dates."""
         # Behind all of the date before, since not every server takes a folder's own key for one before its content.
         start, end = (f"{root}{day.year:04}/{day.month:02}/{day.day:02}/" for day in (first - _DAY, last + _DAY))
@@ -208,6 +245,7 @@ class S3LogStore:
         for item in self._bucket.scan(root, start + _LAST_CHARACTER, end):
             match item.key.removeprefix(root).split("/"):
                 case [year, month, day, name] if (folder_day := _date_of(year, month, day)) is not None:
+                    room.take()
                     found.append((folder_day, log_date(name), item))
         return found
 

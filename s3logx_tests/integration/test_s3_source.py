@@ -2,22 +2,26 @@
 
 import gzip
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import date, timedelta
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import dagster as dg
+import obstore
 import pytest
+from obstore.exceptions import InvalidPathError
 
 from s3logx_assets.adapters import s3 as s3_adapter
 from s3logx_assets.adapters import s3_log_store
 from s3logx_assets.adapters.extractor import ExtractedDate, Extractor, FailedDate
 from s3logx_assets.adapters.log_store import LocalLogStore, LogReader
-from s3logx_assets.adapters.s3 import source_role
+from s3logx_assets.adapters.s3 import Bucket, StoredObject, source_role
 from s3logx_assets.adapters.s3_log_store import S3LogStore
 from s3logx_assets.core.errors import LogFileError, S3logxError, SourceError, SourceUnavailable
 from s3logx_assets.core.ledger import LogObject
@@ -25,7 +29,7 @@ from s3logx_assets.core.locations import S3Location, parse_location
 from s3logx_assets.resources import build_bucket
 from s3logx_tests.log_folders import DAY, SCRATCH, SEALER, honest_lines, joined, kept, table_of, write
 from s3logx_tests.platform import DAILY, Platform, failure_text, line
-from s3logx_tests.s3_faults import Fault, FaultProxy, faulty
+from s3logx_tests.s3_faults import Fault, FaultProxy, _Refusal, faulty
 from s3logx_tests.s3_server import S3Server
 
 _NUMBERS = count()
@@ -147,6 +151,41 @@ def test_a_bucket_is_listed_some_dates_at_a_time(aws: S3Server, monkeypatch: pyt
     assert asked == [4, *[10] * 9, 6]
 
 
+@pytest.mark.parametrize("layout", ["", "%Y/%m/%d/"], ids=["flat", "folders"])
+def test_dates_that_have_more_than_those_before_are_not_all_held(
+    aws: S3Server, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    """Four nearly empty dates, and the next 512 were listed together, however many objects they had."""
+    monkeypatch.setattr(s3_log_store, "FILES_AT_ONCE", 30)
+    days = [date(2024, 1, 1) + timedelta(days=shift) for shift in range(60)]
+    sizes = {day: 1 if shift < 6 else 70 if shift == 20 else 12 if shift < 50 else 0 for shift, day in enumerate(days)}
+    files = {day.strftime(layout) + file_name(day, number) for day, size in sizes.items() for number in range(size)}
+    held: list[tuple[int, int]] = []
+    original = S3LogStore._listed
+    scan = Bucket.scan
+
+    def noted(self: S3LogStore, survey: object, some: list[date]) -> object:
+        held.append((len(some), 0))
+        return original(self, survey, some)  # type: ignore[arg-type]
+
+    def counted(self: Bucket, *where: str) -> Iterator[StoredObject]:
+        for item in scan(self, *where):
+            held[-1] = (held[-1][0], held[-1][1] + 1)
+            yield item
+
+    store = store_of(bucket_of(aws, dict.fromkeys(files, b"")))
+    monkeypatch.setattr(S3LogStore, "_listed", noted)
+    monkeypatch.setattr(Bucket, "scan", counted)
+    # The threads' count, which is not exact, is enough to tell a bound from none.
+    found = list(store.listings(days))
+    assert [day for day, _ in found] == days
+    assert {day: len(listing.objects) for day, listing in found} == sizes
+    assert {item.name for _, listing in found for item in listing.objects} == files
+    assert [dates for dates, _ in held[:3]] == [4, 30, 3], "begun again with fewer"
+    assert all(objects <= 2 * 30 + s3_log_store._LISTINGS_AT_ONCE for dates, objects in held if dates > 1), held
+    assert any(dates == 1 and objects >= 70 for dates, objects in held), "a date alone has no bound"
+
+
 def log_files(days: list[date]) -> dict[str, bytes]:
     """Plain, gzip and empty files, large and small ones, equal ones too."""
     files = {}
@@ -204,6 +243,10 @@ def proxy(aws: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy
 
 
 BAD = file_name(DAY, 2)
+# Not among the faults, since it is of objects alone, never of a listing.
+ARCHIVED: Any = SimpleNamespace(
+    value=_Refusal(403, "InvalidObjectState", "The operation is not valid for the object's storage class")
+)
 
 
 @pytest.mark.parametrize(
@@ -241,8 +284,9 @@ def test_a_fault_that_passes_is_tried_again_and_one_that_stays_fails_its_date_al
         (Fault.NOT_FOUND, LogFileError, "vanished after it was listed"),
         (Fault.ACCESS_DENIED, LogFileError, "s3:GetObject"),
         (Fault.SKEWED, LogFileError, "clock"),
+        (ARCHIVED, LogFileError, "must be restored"),
     ],
-    ids=["vanished", "denied", "skewed"],
+    ids=["vanished", "denied", "skewed", "archived"],
 )
 def test_an_object_that_cannot_be_had_fails_its_date_alone(
     aws: S3Server, proxy: FaultProxy, fault: Fault, kind: type[Exception], words: str
@@ -257,6 +301,21 @@ def test_an_object_that_cannot_be_had_fails_its_date_alone(
     assert words in str(error)
     assert aws.access_key not in str(error)
     assert isinstance(found[days[1]], ExtractedDate)
+
+
+def test_an_archived_object_is_told_from_one_that_may_not_be_read(aws: S3Server, proxy: FaultProxy) -> None:
+    """The advice was to grant s3:GetObject, which was granted. Both clients."""
+    location = bucket_of(aws, {BAD: b"x"})
+    bucket = build_bucket(location, source_role("S3LOGX_LOGS"))
+    key = location.prefix + BAD
+    for method, use in (
+        ("GET", lambda: list(bucket.chunks_of(key))),
+        ("PUT", lambda: bucket.copy(key, f"{key}.copy")),
+    ):
+        proxy.inject(ARCHIVED, BAD, method, times=-1)
+        with pytest.raises(SourceError, match="is archived") as caught:
+            use()
+        assert "s3:GetObject" not in str(caught.value)
 
 
 @pytest.mark.parametrize("size", [20, 6000], ids=["small", "large"])
@@ -352,6 +411,39 @@ def test_wrong_settings_of_aws_are_told(
     for secret in (aws.secret_key, aws.access_key):
         assert secret not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_logs_behind_many_other_objects_are_not_passed_over(aws: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look at a folder was broken off without a word, and the dates behind had no logs."""
+    monkeypatch.setattr(s3_adapter, "_PAGE", 5)
+    files = {f"{number:03}.bin": b"" for number in range(20)}
+    location = bucket_of(aws, {**files, f"access/{DAY:%Y/%m/%d}/{BAD}": b"", BAD: b""})
+    monkeypatch.setattr(s3_log_store, "_MOST_IGNORED", 20)
+    ((_, listing),) = store_of(location).listings([DAY])
+    assert len(listing.objects) == 2
+    monkeypatch.setattr(s3_log_store, "_MOST_IGNORED", 10)
+    words = f"S3LOGX_LOGS: {location} holds over 10 objects that are no logs in 'logs/'; name the folder of logs"
+    with pytest.raises(SourceError, match=re.escape(words)):
+        list(store_of(location).listings([DAY]))
+
+
+def test_a_key_that_obstore_has_no_path_for_hides_no_others(aws: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It refused the whole page, for ever: here for a tab, which the server keeps, on S3 for `a//b` too."""
+    monkeypatch.setattr(s3_adapter, "_PAGE", 3)
+    folder = f"{DAY:%Y/%m/%d}/"
+    names = [folder + file_name(DAY, number) for number in range(12)]
+    odd = [f"{names[5]}\t", f"{folder}tab\ttab", f"{folder}z/"]
+    location = bucket_of(aws, dict.fromkeys([*names, *odd], b""))
+    with pytest.raises(InvalidPathError):
+        obstore.list(aws.store(location.bucket)).collect()
+    ((_, listing),) = store_of(location).listings([DAY])
+    assert [item.name for item in listing.objects] == sorted(names)
+    assert listing.ignored == 2
+    bucket = build_bucket(location, source_role("S3LOGX_LOGS"))
+    found = [item.key.removeprefix(location.prefix) for item in bucket.scan(location.prefix, "")]
+    assert found == sorted([*names, *odd[:2]])
+    with pytest.raises(SourceError, match="has an empty part"):
+        bucket.size_of("logs/a//b")
 
 
 def test_a_bucket_that_is_not_there_and_one_without_logs_are_told(aws: S3Server) -> None:

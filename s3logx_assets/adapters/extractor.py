@@ -376,6 +376,7 @@ class _Run:
                     )
                 except StoreError as error:
                     entry.error = error
+                    entry.rows.close()  # the disk that it filled is the other dates'
             start, place = start + count, after
         for item in report.rejected:
             self.files[item[0]].date.rejected.append(item)

@@ -353,7 +353,8 @@ class _Run:
         belong to the one that is still open."""
         closed = report.closed
         numbers: list[int] = closed[:, 0].tolist()
-        assert numbers == [fed.popleft() for _ in numbers]
+        expected = [fed.popleft() for _ in numbers]
+        assert numbers == expected
         counts = closed[:, 2].copy()
         self.counts[closed[:, 0], :_REPORTED_COUNTS] = closed[:, 1:]
         if numbers:

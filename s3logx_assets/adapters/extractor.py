@@ -38,6 +38,8 @@ from s3logx_assets.core.log_lines import REJECT_REASONS, SKIP_RULES
 _BATCH_BYTES = 8 << 20
 _BATCH_FILES = 400
 _REPORTED = 20
+# So many rejected records of a date are kept, or up to twice as many, until it is known which of its files are copies.
+_REJECTS_KEPT = 50 * _REPORTED
 # The program's counts, in its order.
 _PROGRAM_COUNTS = (
     *(f"skipped_{rule}" for rule in SKIP_RULES if rule != "excluded"),
@@ -100,6 +102,13 @@ class _Date:
     rows: RowCollector
     error: S3logxError | None = None
     rejected: list[tuple[int, int, str]] = field(default_factory=list)
+
+    def reject(self, item: tuple[int, int, str]) -> None:
+        """Keeps a rejected record, if it is among the first ones: where the format changes, all files have some."""
+        self.rejected.append(item)
+        if len(self.rejected) > 2 * _REJECTS_KEPT:
+            self.rejected.sort()
+            del self.rejected[_REJECTS_KEPT:]
 
 
 class Extractor:
@@ -380,7 +389,7 @@ class _Run:
                     entry.rows.close()  # the disk that it filled is the other dates'
             start, place = start + count, after
         for item in report.rejected:
-            self.files[item[0]].date.rejected.append(item)
+            self.files[item[0]].date.reject(item)
 
 
 def _slice(listings: Iterator[tuple[date, Listing]]) -> Iterator[tuple[date, Listing]]:

@@ -387,6 +387,26 @@ def test_a_copy_s_rejected_records_are_not_named_again(tmp_path: Path) -> None:
     assert outcome.rejected == ((log_name(1), 1, "head"), (log_name(1), 2, "head"))
 
 
+def test_a_changed_format_keeps_few_rejected_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to 20 of each file were kept until the date was through, millions where each of its files had some."""
+    kept: list[int] = []
+    genuine = extractor._Date.reject
+
+    def counting(entry: extractor._Date, item: tuple[int, int, str]) -> None:
+        genuine(entry, item)
+        kept.append(len(entry.rejected))
+
+    monkeypatch.setattr(extractor, "_REJECTS_KEPT", 50)
+    monkeypatch.setattr(extractor, "_BATCH_FILES", 3)
+    monkeypatch.setattr(extractor._Date, "reject", counting)
+    files = {log_name(number): b"bad %d\n" % number * 5 for number in range(2, 60)}
+    files |= {log_name(1): b"bad\n" * 5, log_name(3): files[log_name(2)]}
+    outcome = extract_day(write(tmp_path, files), workers=3)
+    assert (len(kept), max(kept)) == (59 * 5, 100)
+    first = [log_name(number) for number in (1, 2, 4, 5)]
+    assert outcome.rejected == tuple((name, record, "head") for name in first for record in range(1, 6))
+
+
 # --------------------------------------------------------------------------- duplicates
 
 

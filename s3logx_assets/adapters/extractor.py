@@ -77,6 +77,13 @@ class FailedDate:
     error: S3logxError
 
 
+def bare(error: S3logxError) -> S3logxError:
+    """The error without the frames that it came through, so that what they hold, up to all rows of a date, can go: errors
+    are kept as long as a run lasts, and tell themselves."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
 @dataclass(slots=True)
 class _File:
     """One log file on its way."""
@@ -175,7 +182,7 @@ class Extractor:
             if error is None:
                 yield self._assemble(entry, run)
         except (LogFileError, SourceUnavailable, StoreError) as trouble:
-            error = trouble
+            error = bare(trouble)
         finally:
             entry.rows.close()
         if error is not None:
@@ -331,7 +338,7 @@ class _Run:
                         if chunk:
                             feeder.feed(chunk)
                 except (LogFileError, SourceUnavailable) as error:  # and not gawk's own end, which ends the run
-                    file.date.error = error
+                    file.date.error = bare(error)
                 feeder.end_file()
             if is_last:
                 process.open_file(-1)
@@ -385,7 +392,7 @@ class _Run:
                         rows.slice(start, count), np.repeat(np.array(numbers[place:after], np.int32), rows_of)
                     )
                 except StoreError as error:
-                    entry.error = error
+                    entry.error = bare(error)
                     entry.rows.close()  # the disk that it filled is the other dates'
             start, place = start + count, after
         for item in report.rejected:

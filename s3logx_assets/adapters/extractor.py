@@ -38,6 +38,8 @@ from s3logx_assets.core.log_lines import REJECT_REASONS, SKIP_RULES
 _BATCH_BYTES = 8 << 20
 _BATCH_FILES = 400
 _REPORTED = 20
+# So many rejected records of a date are kept, or up to twice as many, until it is known which of its files are copies.
+_REJECTS_KEPT = 50 * _REPORTED
 # The program's counts, in its order.
 _PROGRAM_COUNTS = (
     *(f"skipped_{rule}" for rule in SKIP_RULES if rule != "excluded"),
@@ -75,6 +77,13 @@ class FailedDate:
     error: S3logxError
 
 
+def bare(error: S3logxError) -> S3logxError:
+    """The error without the frames that it came through, so that what they hold, up to all rows of a date, can go: errors
+    are kept as long as a run lasts, and tell themselves."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
 @dataclass(slots=True)
 class _File:
     """One log file on its way."""
@@ -100,6 +109,13 @@ class _Date:
     rows: RowCollector
     error: S3logxError | None = None
     rejected: list[tuple[int, int, str]] = field(default_factory=list)
+
+    def reject(self, item: tuple[int, int, str]) -> None:
+        """Keeps a rejected record, if it is among the first ones: where the format changes, all files have some."""
+        self.rejected.append(item)
+        if len(self.rejected) > 2 * _REJECTS_KEPT:
+            self.rejected.sort()
+            del self.rejected[_REJECTS_KEPT:]
 
 
 class Extractor:
@@ -166,7 +182,7 @@ class Extractor:
             if error is None:
                 yield self._assemble(entry, run)
         except (LogFileError, SourceUnavailable, StoreError) as trouble:
-            error = trouble
+            error = bare(trouble)
         finally:
             entry.rows.close()
         if error is not None:
@@ -322,7 +338,7 @@ class _Run:
                         if chunk:
                             feeder.feed(chunk)
                 except (LogFileError, SourceUnavailable) as error:  # and not gawk's own end, which ends the run
-                    file.date.error = error
+                    file.date.error = bare(error)
                 feeder.end_file()
             if is_last:
                 process.open_file(-1)
@@ -353,7 +369,8 @@ class _Run:
         belong to the one that is still open."""
         closed = report.closed
         numbers: list[int] = closed[:, 0].tolist()
-        assert numbers == [fed.popleft() for _ in numbers]
+        expected = [fed.popleft() for _ in numbers]
+        assert numbers == expected
         counts = closed[:, 2].copy()
         self.counts[closed[:, 0], :_REPORTED_COUNTS] = closed[:, 1:]
         if numbers:
@@ -375,10 +392,11 @@ class _Run:
                         rows.slice(start, count), np.repeat(np.array(numbers[place:after], np.int32), rows_of)
                     )
                 except StoreError as error:
-                    entry.error = error
+                    entry.error = bare(error)
+                    entry.rows.close()  # the disk that it filled is the other dates'
             start, place = start + count, after
         for item in report.rejected:
-            self.files[item[0]].date.rejected.append(item)
+            self.files[item[0]].date.reject(item)
 
 
 def _slice(listings: Iterator[tuple[date, Listing]]) -> Iterator[tuple[date, Listing]]:

@@ -7,7 +7,7 @@ decides the order of rows is `core.extraction`; which rows are dropped does not 
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -77,7 +77,8 @@ class RowCollector:
         """Lets go of everything."""
         self._chunks, self._files, self._whole, self._runs = [], [], None, []
         if self._disk is not None:
-            self._disk.close()
+            with suppress(OSError):  # what a full disk did not take is tried once more, and no longer wanted
+                self._disk.close()
 
     def _gathered(self) -> DateRows:
         rows, left_out = extraction.gather(self._chunks, self._files, self._is_excluded, self._seal)

@@ -7,6 +7,7 @@ remove (AbortIncompleteMultipartUpload).
 
 import io
 import secrets
+import sys
 import tempfile
 import threading
 import time
@@ -186,6 +187,12 @@ class _Remote(io.RawIOBase):
         return head + self._tail[: end - tail_at] if end > tail_at else head
 
 
+def _now() -> float:
+    """Seconds on a clock that only goes forward, and on Linux while the machine is suspended, too: others' clocks do not
+    wait for it, and a lock that was lost meanwhile must not pass as held."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
+
+
 @dataclass
 class _Lease:
     """A lock that is an object, and the thread that renews it. Each renewal gives it another tag."""
@@ -200,13 +207,13 @@ class _Lease:
 
     def take(self) -> None:
         """Waits for the lock. Raises StoreError, StoreUnavailable."""
-        seen, since = None, time.monotonic()
+        seen, since = None, _now()
         while self._tag is None:
-            began = time.monotonic()
+            began = _now()
             tag = self._present()
             if tag != seen:
                 seen, since = tag, began
-            if tag is None or time.monotonic() - since > PATIENCE:
+            if tag is None or _now() - since > PATIENCE:
                 self._tag, self._renewed = self._put(tag), began
             if self._tag is None:
                 self._done.wait(_LOOKED_AT)
@@ -215,7 +222,7 @@ class _Lease:
 
     def confirm(self) -> None:
         """Raises StoreBusyError where the lock may be somebody else's."""
-        if self._tag is None or time.monotonic() - self._renewed > PATIENCE:
+        if self._tag is None or _now() - self._renewed > PATIENCE:
             raise StoreBusyError(f"{self.place} could not be renewed in time and may have been taken over; run again")
 
     def give_back(self) -> None:
@@ -231,7 +238,7 @@ class _Lease:
 
     def _renew(self) -> None:
         while not self._done.wait(RENEWED):
-            began = time.monotonic()
+            began = _now()
             try:
                 self._tag = self._put(self._tag)
             except (StoreError, StoreUnavailable):

@@ -212,7 +212,7 @@ def build_daily_assets(
         wanted = [asset for asset in assets if asset.spec.key in context.selected_asset_keys]
         made_already = _made_already(context, wanted) if context.retry_number else set()
         days = [date.fromisoformat(key) for key in context.partition_keys if key not in made_already]
-        failures: dict[date, Exception] = {}
+        failures: dict[date, _Told] = {}
         wanted_checks = set(context.selected_asset_check_keys)
         with told(), private_store.in_use():
             for asset in assets:
@@ -224,8 +224,8 @@ def build_daily_assets(
                     yield _materialization(key, day, made)
                     yield from _evaluations(key, day, made.checks, wanted_checks)
                 if outcome.error is not None:
-                    failures[day] = outcome.error
-                    context.log.error(f"{day}: {reason(outcome.error)}")
+                    failures[day] = _Told(reason(outcome.error), isinstance(outcome.error, TransientError))
+                    context.log.error(f"{day}: {failures[day].reason}")
                     progress.failed()
                 else:
                     context.log.info(progress.done(day, *outcome.read))
@@ -245,6 +245,14 @@ def _made_already(context: dg.AssetExecutionContext, wanted: Sequence[DailyAsset
     made = {(event.asset_key, event.partition) for event in events if event is not None}
     days = {day for _, day in made if day is not None}
     return {day for day in days if all((asset.spec.key, day) in made for asset in wanted)}
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What is kept of a date's failure. An error itself keeps the frames that it came through, with all their tables."""
+
+    reason: str
+    may_pass: bool
 
 
 @dataclass
@@ -271,7 +279,7 @@ def _run(wanted: Sequence[DailyAsset], tools: Tools, days: Sequence[date]) -> It
             outcome.error = streamed
         else:
             outcome.made += streamed
-            _through(steps, tools, day, outcome)
+            outcome.error = _through(steps, tools, day, outcome.made)
         yield day, outcome
 
 
@@ -286,12 +294,16 @@ def _streamed(
     yield from ((day, []) for day in days)
 
 
-def _through(steps: Sequence[tuple[dg.AssetKey, Step]], tools: Tools, day: date, outcome: _Outcome) -> None:
+def _through(
+    steps: Sequence[tuple[dg.AssetKey, Step]], tools: Tools, day: date, made: list[tuple[dg.AssetKey, Made]]
+) -> Exception | None:
+    """Adds what the steps make of a date to `made`, and returns why one did not."""
     try:
         for key, make in steps:
-            outcome.made.append((key, make(tools, day)))
+            made.append((key, make(tools, day)))
     except Exception as error:  # one date's trouble, of whatever kind, is that date's alone
-        outcome.error = error
+        return error
+    return None
 
 
 def _materialization(key: dg.AssetKey, day: date, made: Made) -> dg.AssetMaterialization:
@@ -327,11 +339,11 @@ def _rechecked(
             yield from _evaluations(asset.spec.key, day, asset.check(tools, day), wanted)
 
 
-def _failure(failures: Mapping[date, Exception], total: int) -> dg.Failure:
-    lines = [f"{day}: {reason(error)}" for day, error in sorted(failures.items())]
+def _failure(failures: Mapping[date, _Told], total: int) -> dg.Failure:
+    lines = [f"{day}: {failures[day].reason}" for day in sorted(failures)]
     more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     return dg.Failure(
         description=f"{len(lines)} of {total} dates failed: " + "; ".join(lines[:_SHOWN]) + more,
         metadata={"failed_dates": len(lines)},
-        allow_retries=all(isinstance(error, TransientError) for error in failures.values()),
+        allow_retries=all(failure.may_pass for failure in failures.values()),
     )

@@ -1,14 +1,15 @@
 """`extracted_logs`: from the log objects of a date to its successful GETs and their ledger."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 import pyarrow as pa
 
 from s3logx_assets import checks
-from s3logx_assets.adapters.extractor import ExtractedDate
+from s3logx_assets.adapters.extractor import ExtractedDate, bare
 from s3logx_assets.adapters.log_store import Listing
 from s3logx_assets.adapters.table_store import TableStore, partition
 from s3logx_assets.assets.daily import CheckOutcome, DailyAsset, Made, Tools
@@ -46,7 +47,7 @@ def _stream(tools: Tools, days: Sequence[date]) -> Iterator[tuple[date, Made | S
         try:
             made: Made | S3logxError = _store(tools, outcome, seen.pop(outcome.day, None))
         except S3logxError as error:
-            made = error
+            made = bare(error)
         yield outcome.day, made
 
 
@@ -142,7 +143,9 @@ def _store(tools: Tools, done: ExtractedDate, seen: str | None) -> Made:
 
     # A table of several groups keeps two cores busy: one makes the next group and its digest, one writes.
     groups = ahead(passing()) if done.row_count > GROUP else passing()
-    store.write_groups(KEY, place, SCHEMA, groups, record, {"ledger": _serialized(done.ledger)})
+    # Where the store fails, the thread that is a group ahead ends here, before the rows are let go of.
+    with closing(cast(Generator[pa.Table, None, None], groups)):
+        store.write_groups(KEY, place, SCHEMA, groups, record, {"ledger": _serialized(done.ledger)})
     return Made(combined(digests), _metadata(done, counts, store.uri(KEY, place)), _evaluate(tools, subject()))
 
 

@@ -1,6 +1,9 @@
 """The daily chain: what a date becomes, what a bad one does to the others, what is recorded."""
 
+import gc
 import hashlib
+import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
@@ -10,7 +13,9 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
+from s3logx_assets.adapters import table_store
 from s3logx_assets.adapters.extractor import ExtractedDate, Extractor, FailedDate
+from s3logx_assets.adapters.row_runs import RowCollector
 from s3logx_assets.assets.extract import ledger_of
 from s3logx_assets.core import usage
 from s3logx_assets.core.addresses import AddressBlock
@@ -65,6 +70,49 @@ def test_an_unexpected_error_names_its_place_and_not_its_text(
     assert "192.0.2.7" not in "".join(str(event) for event in result.all_events)
     assert platform.materialized("daily_usage") == {"2025-03-01", "2025-03-03"}
     assert platform.materialized("ip_regions") == {"2025-03-01", "2025-03-02", "2025-03-03"}
+
+
+@pytest.mark.parametrize("step", ["extraction", "storing", "a later step"])
+def test_a_failed_date_keeps_no_table(platform: Platform, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """Errors were kept to the run's end, with the frames that they came through: where a disk was full for a long backfill,
+    each failed date held on to its rows. Nor may a cycle hold them: its collection does not see how large they are."""
+    month(platform, 5)
+    for module in ("core.extraction", "assets.extract"):
+        monkeypatch.setattr(f"s3logx_assets.{module}.GROUP", 1)  # so that a thread works ahead
+    threads = threading.active_count()
+    tables: list[weakref.ref[pa.Table]] = []
+    alive: list[int] = []
+
+    def fail(table: pa.Table) -> None:
+        alive.append(sum(seen() is not None for seen in tables))
+        tables.append(weakref.ref(table))
+        raise StoreError("full") if step != "a later step" else ValueError
+
+    def fail_to_take(collector: RowCollector, chunk: pa.Table, files: object) -> None:
+        try:
+            raise OSError
+        except OSError:
+            fail(chunk.slice(0))
+
+    def fail_to_store(stream: Any, schema: Any, groups: Iterator[pa.Table], *more: Any) -> None:
+        fail(next(groups))
+
+    if step == "extraction":
+        monkeypatch.setattr(RowCollector, "take", fail_to_take)
+    elif step == "storing":
+        monkeypatch.setattr(table_store, "_write_parquet", fail_to_store)
+    else:
+        monkeypatch.setattr("s3logx_assets.adapters.scope_state.content_digests", fail)
+    gc.collect()
+    gc.disable()
+    try:
+        result = platform.daily("2025-03-01", "2025-03-05")
+    finally:
+        gc.enable()
+    assert "5 of 5 dates failed" in failure_text(result)
+    assert len(tables) == 5
+    assert max(alive) <= 1  # that of the date before
+    assert threading.active_count() == threads
 
 
 def test_the_same_logs_make_the_same_bytes_again(platform: Platform) -> None:

@@ -3,13 +3,14 @@
 import gzip
 import os
 import random
+import resource
 import signal
 import threading
 import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import date, timedelta
 from functools import partial
 from itertools import pairwise
@@ -24,7 +25,15 @@ from s3logx_assets.adapters.log_store import Listing, LocalLogReader, LocalLogSt
 from s3logx_assets.core import extraction
 from s3logx_assets.core.addresses import exclusion, pack
 from s3logx_assets.core.digests import table_digest
-from s3logx_assets.core.errors import LogFileError, S3logxError, SettingsError, ShrinkError, SourceError, TransientError
+from s3logx_assets.core.errors import (
+    LogFileError,
+    S3logxError,
+    SettingsError,
+    ShrinkError,
+    SourceError,
+    StoreError,
+    TransientError,
+)
 from s3logx_assets.core.ledger import LogObject
 from s3logx_assets.core.log_lines import MAX_RECORD_BYTES
 from s3logx_tests import log_folders, processes
@@ -191,6 +200,37 @@ def test_a_disk_that_does_not_take_the_rows_of_a_large_date_fails_that_date(
     assert small.row_count == 30
 
 
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """No file of this process grows beyond so many bytes: it takes what fits, and then nothing, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [1, 5000, 20_000])
+def test_a_disk_that_gets_full_in_the_middle_fails_that_date(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the file still had in its buffer was written once more as it was closed, and that error ended the run."""
+    for day, count in ((DAYS[0], 3000), (DAYS[1], 30)):
+        write(tmp_path / "logs", {log_name(1, day): joined(honest_lines(1, count))})
+    monkeypatch.setattr(extractor, "_BATCH_BYTES", 50_000)
+    monkeypatch.setattr(row_runs, "_KEPT", 50)
+    monkeypatch.setattr(row_runs, "_PIECE", 7)
+    engine = Extractor(LocalLogStore(tmp_path / "logs"), SEALER.seal, 1, tmp_path / "scratch")
+    with files_end_at(size):
+        large, small = engine.extract(DAYS[:2])
+    assert isinstance(large, FailedDate)
+    assert isinstance(large.error, StoreError)
+    assert str(large.error).endswith("cannot hold the rows of a large date: File too large")
+    assert isinstance(small, ExtractedDate)
+    assert small.row_count == 30
+
+
 def test_a_date_larger_than_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extractor, "_BATCH_BYTES", 1 << 20)
     lines = honest_lines(1, 1000)
@@ -345,6 +385,26 @@ def test_a_copy_s_rejected_records_are_not_named_again(tmp_path: Path) -> None:
     outcome = extract_day(write(tmp_path, files))
     assert_as_worked_out(outcome, files)
     assert outcome.rejected == ((log_name(1), 1, "head"), (log_name(1), 2, "head"))
+
+
+def test_a_changed_format_keeps_few_rejected_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to 20 of each file were kept until the date was through, millions where each of its files had some."""
+    kept: list[int] = []
+    genuine = extractor._Date.reject
+
+    def counting(entry: extractor._Date, item: tuple[int, int, str]) -> None:
+        genuine(entry, item)
+        kept.append(len(entry.rejected))
+
+    monkeypatch.setattr(extractor, "_REJECTS_KEPT", 50)
+    monkeypatch.setattr(extractor, "_BATCH_FILES", 3)
+    monkeypatch.setattr(extractor._Date, "reject", counting)
+    files = {log_name(number): b"bad %d\n" % number * 5 for number in range(2, 60)}
+    files |= {log_name(1): b"bad\n" * 5, log_name(3): files[log_name(2)]}
+    outcome = extract_day(write(tmp_path, files), workers=3)
+    assert (len(kept), max(kept)) == (59 * 5, 100)
+    first = [log_name(number) for number in (1, 2, 4, 5)]
+    assert outcome.rejected == tuple((name, record, "head") for name in first for record in range(1, 6))
 
 
 # --------------------------------------------------------------------------- duplicates

@@ -3,10 +3,13 @@
 import errno
 import os
 import stat
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from s3logx_assets.adapters import s3_files
 from s3logx_assets.adapters.table_store import TableStore
 from s3logx_assets.core.errors import PermanentError, StoreBusyError, StoreError, TransientError
 from s3logx_tests.processes import CONTEXT, hold_store
@@ -63,3 +66,42 @@ def test_a_place_that_cannot_be_locked_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("fcntl.flock", no_locks)
     with pytest.raises(StoreError, match="cannot be locked: No locks available"), TableStore(tmp_path / "p").in_use():
         pass
+
+
+class OneObject:
+    """Of a bucket, what a lock needs."""
+
+    def __init__(self) -> None:
+        self.content: bytes | None = None
+
+    def get(self, key: str) -> tuple[bytes, str]:
+        if self.content is None:
+            raise FileNotFoundError(key)
+        return self.content, self.content.hex()
+
+    def put_if(self, key: str, content: bytes, tag: str | None) -> str | None:
+        if tag != (None if self.content is None else self.content.hex()):
+            return None
+        self.content = content
+        return content.hex()
+
+    def remove(self, keys: list[str]) -> None:
+        self.content = None
+
+
+def test_a_lock_in_a_bucket_is_lost_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The monotonic clock stands still in sleep: who slept for an hour went on with a lock that another one had taken."""
+    slept = 0.0
+    genuine = time.clock_gettime
+    bucket: Any = OneObject()
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: genuine(clock) + slept * (clock == time.CLOCK_BOOTTIME))
+    lease = s3_files._Lease(bucket, "a.lock", "a")
+    lease.take()
+    try:
+        lease.confirm()
+        slept = 3600.0
+        with pytest.raises(StoreBusyError, match="may have been taken over"):
+            lease.confirm()
+    finally:
+        lease.give_back()
+    assert bucket.content is not None, "it may be another one's by now"

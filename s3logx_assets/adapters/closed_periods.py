@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.ipc
@@ -105,13 +104,14 @@ def write_period(store: TableStore, period: Period, rows: pa.Table) -> None:
 
 def _read(store: TableStore, until: str) -> Period:
     place = f"{PERIOD}={until}"
-    record: dict[str, Any] | None = store.record(RELEASED_USAGE, place)
-    if record is None:
-        raise StoreError(f"{store.uri(RELEASED_USAGE, place)} is not there; bring it back from the backup")
     try:
+        record = store.record(RELEASED_USAGE, place) or {}
         cells = pa.ipc.open_stream(store.section(RELEASED_USAGE, place, _CELLS)).read_all()
-    except pa.ArrowException:
-        raise StoreError(f"{store.uri(RELEASED_USAGE, place)} is damaged; bring it back from the backup") from None
+    except (StoreError, pa.ArrowException):
+        uri = store.uri(RELEASED_USAGE, place)
+        raise StoreError(
+            f"{uri} is not there or damaged; bring it back from the backup, or remove it if no release tells of it (privacy.json)"
+        ) from None
     names = ("days", "people", "rule", "left_out", "key_id", "salt", "digest")
     try:
         return Period(date.fromisoformat(until), cells, *(record[name] for name in names))

@@ -132,6 +132,16 @@ def test_what_was_told_must_be_known(strict: Platform) -> None:
     assert "does not follow the period before it" in failure_text(strict.publish())
 
 
+def test_a_damaged_period_says_what_helps(strict: Platform) -> None:
+    """It said that the asset `released_usage` was to be materialised again, which there is not."""
+    published(strict, 11)
+    path = strict.store.path(RELEASED_USAGE, "period=2025-03-09")
+    path.write_bytes(path.read_bytes()[:1000])
+    text = failure_text(strict.publish())
+    assert "period=2025-03-09" in text
+    assert "bring it back from the backup" in text
+
+
 def test_a_release_that_was_cut_short_is_told_the_same_later(strict: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     """The period was closed and the release was not written: its figures must not be worked out a second time from other usage."""
 

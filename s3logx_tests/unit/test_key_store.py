@@ -2,6 +2,7 @@
 
 import base64
 import errno
+import io
 import os
 import stat
 from pathlib import Path
@@ -258,11 +259,11 @@ def test_a_home_that_cannot_be_written_is_named() -> None:
         assert os.listdir(folder) == []
 
 
-@pytest.mark.parametrize(("module", "function"), [(os, "write"), (os, "fsync"), (local_files, "took_free_name")])
+@pytest.mark.parametrize(("module", "function"), [(io, "FileIO"), (os, "fsync"), (local_files, "took_free_name")])
 def test_a_full_disk_leaves_no_half_a_key(
     place: Place, module: ModuleType, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     place.home.mkdir()

@@ -23,6 +23,7 @@ from dagster._core.instance.config import dagster_instance_config
 from dagster._core.workspace.config_schema import WORKSPACE_CONFIG_SCHEMA
 from dagster._grpc.utils import default_sensor_grpc_timeout
 from dagster_celery.cli import get_validated_config
+from dagster_k8s.container_context import K8sContainerContext
 
 from s3logx_assets.settings import Settings
 
@@ -359,7 +360,7 @@ def test_the_image_is_of_locked_packages_and_runs_as_nobody() -> None:
 
 # The groups of values that the chart has, of version 1.13.
 _CHART = {
-    "dagsterHome", "global", "serviceAccount", "telemetry", "generatePostgresqlPasswordSecret",
+    "global", "serviceAccount", "telemetry", "generatePostgresqlPasswordSecret",
     "generateCeleryConfigSecret", "postgresql", "rabbitmq", "redis", "flower", "ingress", "dagsterWebserver",
     "dagsterDaemon", "concurrency", "dagster-user-deployments", "runLauncher", "computeLogManager", "pythonLogs",
     "retention", "migrate",
@@ -402,3 +403,24 @@ def test_kubernetes_values_make_sound_pods() -> None:
         kubernetes_validate.validate(pod, "1.33", strict=True)
     launcher = values["runLauncher"]["config"]["k8sRunLauncher"]
     assert launcher["securityContext"] == code["securityContext"]
+
+
+def test_kubernetes_pods_write_where_they_may_and_runs_get_what_a_run_needs() -> None:
+    """The chart reads `global.dagsterHome` alone, so large dates were to be put down on a read-only disk; and of what a run
+    was to get the code location's share came first, a quarter of it."""
+    values = load("kubernetes/values.yaml")
+    (code,) = values["dagster-user-deployments"]["deployments"]
+    home = values["global"]["dagsterHome"]
+    for part in (values["dagsterWebserver"], values["dagsterDaemon"], code):
+        assert home in [mount["mountPath"] for mount in part["volumeMounts"]]
+    launcher = K8sContainerContext(resources=values["runLauncher"]["config"]["k8sRunLauncher"]["resources"])
+    run = launcher.merge(K8sContainerContext(resources=code["resources"])).run_k8s_config
+    assert run.container_config["resources"]["limits"] == {"memory": "8Gi"}
+
+
+def test_other_namespaces_of_a_cluster_are_shut_out() -> None:
+    policy = load("kubernetes/network-policy.yaml")
+    kubernetes_validate.validate(policy, "1.33", strict=True)
+    assert policy["spec"]["podSelector"] == {}, "all pods of the namespace"
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    assert policy["spec"]["ingress"] == [{"from": [{"podSelector": {}}]}]

@@ -6,6 +6,7 @@ The engines themselves (Docker, a Kubernetes cluster, the Helm chart) are not to
 
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -208,13 +209,14 @@ def test_services_listen_nowhere_for_everybody(tmp_path: Path) -> None:
         assert not (tmp_path / "s" / "services.env").exists()
 
 
-UNITS = sorted(DEPLOY.glob("*/systemd/*.service"))
+UNITS = sorted(DEPLOY.glob("*/systemd/*"))
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
 def test_units_are_sound_and_name_what_there_is(path: Path, tmp_path: Path) -> None:
     unit = path.read_text()
-    if "services" not in path.name:  # which starts programs as the users of their packages
+    # Those start what runs as other users, and a timer starts a unit.
+    if not {"services", "docker"} & set(re.split("[-.]", path.name)):
         for line in ("User=s3logx", "NoNewPrivileges=true", "ProtectSystem=strict", "UMask=0077", "LimitCORE=0"):
             assert f"\n{line}\n" in unit
     for name in re.findall(r"/opt/s3logx/deploy/(\S+)", unit):
@@ -238,6 +240,23 @@ def test_the_services_start_again_until_they_run() -> None:
     assert (lines["Type"], lines["Restart"], lines["TimeoutStartSec"]) == ("oneshot", "on-failure", "infinity")
     (seconds,) = re.findall(r"pg_ctl.* -t (\d+) ", (DEPLOY / "celery" / "services.sh").read_text())
     assert int(seconds) >= 600
+
+
+@pytest.mark.parametrize(("alive", "told"), [(True, ""), (False, "restart s3logx-services.service\n")])
+def test_services_that_ended_are_started_again(alive: bool, told: str, tmp_path: Path) -> None:
+    """A database that ended on a full disk stayed ended: its unit starts it and is then "active", whatever becomes of it."""
+    folder, program = tmp_path / "deploy" / "celery", tmp_path / "systemctl"
+    folder.mkdir(parents=True)
+    (folder / "services.sh").write_text(f"#!/bin/sh\n[ $1 = alive ] && {str(alive).lower()}\n")
+    program.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/told\n')
+    (tmp_path / "told").touch()
+    for path in (folder / "services.sh", program):
+        path.chmod(0o755)
+    command = unit_lines("celery/systemd/s3logx-services-watch.service")["ExecStart"].replace(
+        "/opt/s3logx", str(tmp_path)
+    )
+    subprocess.run(shlex.split(command), env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True)
+    assert (tmp_path / "told").read_text() == told
 
 
 @pytest.mark.parametrize(("answers", "code"), [(["LOADING"] * 300 + ["PONG"], 0), ([""] * 99 + ["PONG"], 0), ([], 1)])

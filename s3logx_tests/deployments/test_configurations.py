@@ -136,6 +136,42 @@ def test_nothing_that_has_the_key_leaves_a_core_dump(words: list[str], tmp_path:
     assert (answer.returncode, answer.stderr) == (3, "0\n0\n")
 
 
+def make(*words: str, **given: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **given}
+    command = ["make", "--directory", str(DEPLOY.parent), *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_samples_do_not_go_among_an_archives_own_usage(tmp_path: Path) -> None:
+    """Who had DAGSTER_HOME set and not S3LOGX_LOGS, and typed `make run`, had the samples' usage in the next release."""
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    script = [str(DEPLOY / "local" / "samples_only.sh")]
+
+    def begin(**given: str) -> int:
+        environment = {"PATH": os.environ["PATH"], "DAGSTER_HOME": str(home), **given}
+        return subprocess.run(script, env=environment, capture_output=True, check=False).returncode
+
+    (elsewhere / "private" / "extracted_logs").mkdir(parents=True)
+    assert begin(S3LOGX_STORE=str(elsewhere)) == 1
+    assert not home.exists()
+    assert begin() == 0
+    (home / "s3logx" / "private" / "extracted_logs").mkdir(parents=True)
+    assert begin() == 0, "they were there before"
+    (home / ".samples").unlink()
+    assert begin() == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "asks"),
+    [({}, False), ({"DAGSTER_HOME": "/x"}, True), ({"S3LOGX_STORE": "/x"}, True), ({"DAGSTER_HOME": "/x", "S3LOGX_LOGS": "/y"}, False)],
+    ids=str,
+)  # fmt: skip
+def test_make_looks_before_it_puts_samples_where_somebody_says(given: dict[str, str], asks: bool) -> None:
+    told = make("--dry-run", "run", **given)
+    assert told.returncode == 0
+    assert ("samples_only.sh" in told.stdout) == asks
+
+
 @pytest.fixture
 def told(tmp_path: Path) -> Path:
     """What `python` and `dagster` of a folder of commands are called with, a line for each."""

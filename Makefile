@@ -22,6 +22,8 @@ export S3LOGX_FIRST_DATE := 2025-03-01
 # Nothing new comes to the samples, so nothing is overdue.
 export S3LOGX_FRESH_DAYS := 0
 SAMPLE := sample
+# Whatever was given from outside may be somebody's own.
+GIVEN := $(filter-out file,$(origin DAGSTER_HOME))$(S3LOGX_STORE)
 endif
 
 .PHONY: help setup sample run ui check format test servers pictures story attack test-distributed torture bench scale fuzz wheel lock clean
@@ -41,6 +43,7 @@ $(BROWSER): $(READY) deploy/local/browser.sh
 	@touch $@
 
 sample: $(READY)
+	@$(if $(GIVEN),deploy/local/samples_only.sh)
 	@$(PYTHON) -m s3logx_assets.sample_logs $(S3LOGX_LOGS)
 
 run: $(READY) $(SAMPLE) ## everything from nothing: every asset over the sample logs (or yours), and the result as a table

@@ -3,6 +3,7 @@
 #
 #   services.sh start FOLDER    makes what is missing, starts both, writes FOLDER/services.env for `set -a; . …`
 #   services.sh stop FOLDER
+#   services.sh alive FOLDER    whether both still run
 #   services.sh backup FOLDER FILE     Dagster's history as a dump of PostgreSQL, 0600
 #   services.sh restore FOLDER FILE    puts it into a database that has no history yet
 #
@@ -13,13 +14,16 @@ set -euo pipefail
 umask 077
 . "$(dirname "$0")/../local/system.sh"
 action=${1:-} folder=${2:-}
-[ -n "$folder" ] || { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ -n "$folder" ] || { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 listen=${S3LOGX_LISTEN:-127.0.0.1}
 env_file=$folder/services.env
 
-programs=$(compgen -G "/usr/lib/postgresql/*/bin" | sort -V | tail -1) || programs=$(dirname "$(command -v initdb)")
+# Of the version that the data are of: a newer one, which an upgrade of the system brings beside it, cannot read them.
+version=$(cat "$folder/postgres/PG_VERSION" 2>/dev/null) || version='*'
+programs=$(compgen -G "/usr/lib/postgresql/$version/bin/initdb" | sort -V | tail -1) || programs=$(command -v initdb) || programs=
+programs=$(dirname "$programs")
 
 # as USER COMMAND…: as that user if we are root, else as we are.
 as() {
@@ -85,6 +89,7 @@ CONF
 start() {
     # Nothing but zeros, dots, colons and stars is every address that there is.
     case $listen in *[!0.:*]*) ;; *) say "S3LOGX_LISTEN=$listen would let everybody in; name one address"; exit 2 ;; esac
+    [ -x "$programs/pg_ctl" ] || { say "PostgreSQL's server (version $version) is missing; deploy/celery/packages.sh installs one"; exit 1; }
     if [ ! -e "$env_file" ]; then
         S3LOGX_PG_PASSWORD=$(secret) S3LOGX_REDIS_PASSWORD=$(secret) S3LOGX_PG_USER=s3logx
         S3LOGX_PG_PORT=${S3LOGX_PG_PORT:-15432} S3LOGX_REDIS_PORT=${S3LOGX_REDIS_PORT:-16379}
@@ -153,9 +158,17 @@ stop() {
     fi
 }
 
+# By their processes: one that is too busy to answer is alive.
+alive() {
+    load
+    as postgres "$programs/pg_ctl" -D "$folder/postgres" status >/dev/null &&
+        kill -0 "$(cat "$folder/redis/redis.pid")" 2>/dev/null
+}
+
 case $action in
 start) start ;;
 stop) stop ;;
+alive) alive ;;
 backup)
     load
     pg_dump --format=custom --no-owner --file="$3.new"
@@ -167,5 +180,5 @@ restore)
     [ "$tables" = 0 ] || { say "the database has $tables tables already; restore into a new one"; exit 1; }
     pg_restore --no-owner --exit-on-error --dbname="$PGDATABASE" "$3"
     ;;
-*) say "services.sh start, stop, backup or restore"; exit 2 ;;
+*) say "services.sh start, stop, alive, backup or restore"; exit 2 ;;
 esac

@@ -1,20 +1,33 @@
 #!/usr/bin/env bash
 # A backup of one machine into a new folder: Dagster's history, and the store where that is a folder too. The master key is
-# not in it: it is kept apart. Not while the UI or a run is at work.
+# not in it: it is kept apart; nor are logs that lie below DAGSTER_HOME. Not while the UI or a run is at work.
 #
-#   DAGSTER_HOME=… [S3LOGX_STORE=…] deploy/local/backup.sh FOLDER
+#   DAGSTER_HOME=… [S3LOGX_STORE=…] [S3LOGX_LOGS=…] deploy/local/backup.sh FOLDER
 set -euo pipefail
 umask 077
 : "${DAGSTER_HOME:?is not set}"
 folder=${1:?the folder to make}
 store=${S3LOGX_STORE:-$DAGSTER_HOME/s3logx}
+home=$(cd "$DAGSTER_HOME" && pwd -P)
+# The key under the names that it has while it is written, too: a process that was killed leaves it there.
+left_out=('./s3logx.key*' './.*s3logx.key*' ./scratch ./cache ./.ui.lock)
+for place in "$store" "${S3LOGX_LOGS:-}"; do
+    [ -d "$place" ] || continue # in a bucket, or not at all
+    place=$(cd "$place" && pwd -P)
+    case $place in "$home"/*) left_out+=("./${place#"$home"/}") ;; esac
+done
+if [ -d "$store" ]; then
+    case $home/ in "$(cd "$store" && pwd -P)"/*)
+        echo "$store holds DAGSTER_HOME, and so the master key: keep them apart, and back up then" >&2
+        exit 1
+        ;;
+    esac
+fi
 mkdir "$folder"
 # As ui.sh does, so that neither begins while the other is at work.
 exec 9>"$DAGSTER_HOME/.ui.lock"
 flock -n 9 || { rmdir "$folder"; echo "the UI is at work over $DAGSTER_HOME; stop it first" >&2; exit 1; }
-# The key under the names that it has while it is written, too: a process that was killed leaves it there.
-tar -C "$DAGSTER_HOME" --exclude='./s3logx.key*' --exclude='./.*s3logx.key*' --exclude=./s3logx \
-    --exclude=./scratch --exclude=./cache --exclude=./.ui.lock -cf "$folder/history.tar" .
+tar -C "$home" "${left_out[@]/#/--exclude=}" -cf "$folder/history.tar" .
 case $store in
 s3://*) echo "the store is in a bucket; copy that with its own tools" >&2 ;;
 *) tar -C "$store" -cf "$folder/store.tar" . ;;

@@ -102,6 +102,45 @@ def test_a_copy_of_the_key_that_a_killed_process_left_is_not_in_it(platform: Pla
     assert not any(key in path.read_bytes() for path in backup.iterdir())
 
 
+@pytest.mark.parametrize("above", [".", ".."])
+def test_a_store_that_holds_the_key_is_not_backed_up(platform: Platform, tmp_path: Path, above: str) -> None:
+    """`store.tar` had the master key in it, with the tables that it opens, and the script said that it had not."""
+    backup = tmp_path / "backup"
+    store = str(platform.settings.home / above)
+    refused = run("backup.sh", backup, {**platform.environment, "S3LOGX_STORE": store})
+    assert (refused.returncode, "holds DAGSTER_HOME, and so the master key" in refused.stderr) == (1, True)
+    assert not backup.exists()
+
+
+def test_what_lies_below_the_home_by_another_name_is_no_part_of_the_history(platform: Platform, tmp_path: Path) -> None:
+    """A store of another name was in both files, and could not be restored; logs, with addresses, were in one."""
+    home = platform.settings.home
+    (home / "s3logx").rename(home / "tables")
+    shutil.move(tmp_path / "logs", home / "logs")
+    places = {"S3LOGX_STORE": str(home / "tables"), "S3LOGX_LOGS": str(home / "logs")}
+    backup, elsewhere = tmp_path / "backup", tmp_path / "elsewhere"
+    assert run("backup.sh", backup, {**platform.environment, **places}).returncode == 0
+    with tarfile.open(backup / "history.tar") as history:
+        tops = {name.split("/")[1] for name in history.getnames() if "/" in name}
+    assert "history" in tops
+    assert tops.isdisjoint({"tables", "logs"})
+    restored = run("restore.sh", backup, {"DAGSTER_HOME": str(elsewhere), "S3LOGX_STORE": str(elsewhere / "tables")})
+    assert restored.returncode == 0, restored.stderr
+    for part in ("private", "public"):
+        assert sorted(os.listdir(elsewhere / "tables" / part)) == sorted(os.listdir(home / "tables" / part))
+
+
+def test_a_restore_that_is_refused_has_put_nothing_anywhere(platform: Platform, tmp_path: Path) -> None:
+    """The history was there already when it was found that the store is not empty, and was in the way of the next try."""
+    backup, elsewhere = tmp_path / "backup", tmp_path / "elsewhere"
+    assert run("backup.sh", backup, platform.environment).returncode == 0
+    refused = run(
+        "restore.sh", backup, {"DAGSTER_HOME": str(elsewhere), "S3LOGX_STORE": str(platform.settings.home / "s3logx")}
+    )
+    assert (refused.returncode, "is not empty" in refused.stderr) == (1, True)
+    assert not elsewhere.exists()
+
+
 def test_nothing_is_written_over(platform: Platform, tmp_path: Path) -> None:
     backup = tmp_path / "backup"
     assert run("backup.sh", backup, platform.environment).returncode == 0

@@ -6,6 +6,7 @@ The engines themselves (Docker, a Kubernetes cluster, the Helm chart) are not to
 
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from dagster._core.instance.config import dagster_instance_config
 from dagster._core.workspace.config_schema import WORKSPACE_CONFIG_SCHEMA
 from dagster._grpc.utils import default_sensor_grpc_timeout
 from dagster_celery.cli import get_validated_config
+from dagster_k8s.container_context import K8sContainerContext
 
 from s3logx_assets.settings import Settings
 
@@ -134,6 +136,42 @@ def test_nothing_that_has_the_key_leaves_a_core_dump(words: list[str], tmp_path:
     assert (answer.returncode, answer.stderr) == (3, "0\n0\n")
 
 
+def make(*words: str, **given: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **given}
+    command = ["make", "--directory", str(DEPLOY.parent), *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_samples_do_not_go_among_an_archives_own_usage(tmp_path: Path) -> None:
+    """Who had DAGSTER_HOME set and not S3LOGX_LOGS, and typed `make run`, had the samples' usage in the next release."""
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    script = [str(DEPLOY / "local" / "samples_only.sh")]
+
+    def begin(**given: str) -> int:
+        environment = {"PATH": os.environ["PATH"], "DAGSTER_HOME": str(home), **given}
+        return subprocess.run(script, env=environment, capture_output=True, check=False).returncode
+
+    (elsewhere / "private" / "extracted_logs").mkdir(parents=True)
+    assert begin(S3LOGX_STORE=str(elsewhere)) == 1
+    assert not home.exists()
+    assert begin() == 0
+    (home / "s3logx" / "private" / "extracted_logs").mkdir(parents=True)
+    assert begin() == 0, "they were there before"
+    (home / ".samples").unlink()
+    assert begin() == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "asks"),
+    [({}, False), ({"DAGSTER_HOME": "/x"}, True), ({"S3LOGX_STORE": "/x"}, True), ({"DAGSTER_HOME": "/x", "S3LOGX_LOGS": "/y"}, False)],
+    ids=str,
+)  # fmt: skip
+def test_make_looks_before_it_puts_samples_where_somebody_says(given: dict[str, str], asks: bool) -> None:
+    told = make("--dry-run", "run", **given)
+    assert told.returncode == 0
+    assert ("samples_only.sh" in told.stdout) == asks
+
+
 @pytest.fixture
 def told(tmp_path: Path) -> Path:
     """What `python` and `dagster` of a folder of commands are called with, a line for each."""
@@ -207,13 +245,14 @@ def test_services_listen_nowhere_for_everybody(tmp_path: Path) -> None:
         assert not (tmp_path / "s" / "services.env").exists()
 
 
-UNITS = sorted(DEPLOY.glob("*/systemd/*.service"))
+UNITS = sorted(DEPLOY.glob("*/systemd/*"))
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
 def test_units_are_sound_and_name_what_there_is(path: Path, tmp_path: Path) -> None:
     unit = path.read_text()
-    if "services" not in path.name:  # which starts programs as the users of their packages
+    # Those start what runs as other users, and a timer starts a unit.
+    if not {"services", "docker"} & set(re.split("[-.]", path.name)):
         for line in ("User=s3logx", "NoNewPrivileges=true", "ProtectSystem=strict", "UMask=0077", "LimitCORE=0"):
             assert f"\n{line}\n" in unit
     for name in re.findall(r"/opt/s3logx/deploy/(\S+)", unit):
@@ -237,6 +276,23 @@ def test_the_services_start_again_until_they_run() -> None:
     assert (lines["Type"], lines["Restart"], lines["TimeoutStartSec"]) == ("oneshot", "on-failure", "infinity")
     (seconds,) = re.findall(r"pg_ctl.* -t (\d+) ", (DEPLOY / "celery" / "services.sh").read_text())
     assert int(seconds) >= 600
+
+
+@pytest.mark.parametrize(("alive", "told"), [(True, ""), (False, "restart s3logx-services.service\n")])
+def test_services_that_ended_are_started_again(alive: bool, told: str, tmp_path: Path) -> None:
+    """A database that ended on a full disk stayed ended: its unit starts it and is then "active", whatever becomes of it."""
+    folder, program = tmp_path / "deploy" / "celery", tmp_path / "systemctl"
+    folder.mkdir(parents=True)
+    (folder / "services.sh").write_text(f"#!/bin/sh\n[ $1 = alive ] && {str(alive).lower()}\n")
+    program.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/told\n')
+    (tmp_path / "told").touch()
+    for path in (folder / "services.sh", program):
+        path.chmod(0o755)
+    command = unit_lines("celery/systemd/s3logx-services-watch.service")["ExecStart"].replace(
+        "/opt/s3logx", str(tmp_path)
+    )
+    subprocess.run(shlex.split(command), env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True)
+    assert (tmp_path / "told").read_text() == told
 
 
 @pytest.mark.parametrize(("answers", "code"), [(["LOADING"] * 300 + ["PONG"], 0), ([""] * 99 + ["PONG"], 0), ([], 1)])
@@ -359,7 +415,7 @@ def test_the_image_is_of_locked_packages_and_runs_as_nobody() -> None:
 
 # The groups of values that the chart has, of version 1.13.
 _CHART = {
-    "dagsterHome", "global", "serviceAccount", "telemetry", "generatePostgresqlPasswordSecret",
+    "global", "serviceAccount", "telemetry", "generatePostgresqlPasswordSecret",
     "generateCeleryConfigSecret", "postgresql", "rabbitmq", "redis", "flower", "ingress", "dagsterWebserver",
     "dagsterDaemon", "concurrency", "dagster-user-deployments", "runLauncher", "computeLogManager", "pythonLogs",
     "retention", "migrate",
@@ -402,3 +458,24 @@ def test_kubernetes_values_make_sound_pods() -> None:
         kubernetes_validate.validate(pod, "1.33", strict=True)
     launcher = values["runLauncher"]["config"]["k8sRunLauncher"]
     assert launcher["securityContext"] == code["securityContext"]
+
+
+def test_kubernetes_pods_write_where_they_may_and_runs_get_what_a_run_needs() -> None:
+    """The chart reads `global.dagsterHome` alone, so large dates were to be put down on a read-only disk; and of what a run
+    was to get the code location's share came first, a quarter of it."""
+    values = load("kubernetes/values.yaml")
+    (code,) = values["dagster-user-deployments"]["deployments"]
+    home = values["global"]["dagsterHome"]
+    for part in (values["dagsterWebserver"], values["dagsterDaemon"], code):
+        assert home in [mount["mountPath"] for mount in part["volumeMounts"]]
+    launcher = K8sContainerContext(resources=values["runLauncher"]["config"]["k8sRunLauncher"]["resources"])
+    run = launcher.merge(K8sContainerContext(resources=code["resources"])).run_k8s_config
+    assert run.container_config["resources"]["limits"] == {"memory": "8Gi"}
+
+
+def test_other_namespaces_of_a_cluster_are_shut_out() -> None:
+    policy = load("kubernetes/network-policy.yaml")
+    kubernetes_validate.validate(policy, "1.33", strict=True)
+    assert policy["spec"]["podSelector"] == {}, "all pods of the namespace"
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    assert policy["spec"]["ingress"] == [{"from": [{"podSelector": {}}]}]

@@ -36,6 +36,7 @@ PARAMETERS = {
     "FirstDate": "2020-01-01",
     "MasterKeySecret": "arn:aws:secretsmanager:us-east-1:123456789012:secret:key",
     "DatesPerRun": 30,
+    "AlarmTopic": "arn:aws:sns:us-east-1:123456789012:alarms",
     "RunCpu": 2048,
     "RunMemory": 8192,
     "AWS::Partition": "aws",
@@ -70,8 +71,8 @@ def resolved(value: Any) -> Any:
             return f"<{value['GetAtt']}>"
         if set(value) == {"If"}:
             condition, then, otherwise = value["If"]
-            assert condition == "HasLogsPrefix"
-            return resolved(then if PARAMETERS["LogsPrefix"] else otherwise)
+            given = {"HasLogsPrefix": "LogsPrefix", "SomebodyIsTold": "AlarmTopic"}[condition]
+            return resolved(then if PARAMETERS[given] else otherwise)
         if set(value) == {"Sub"}:
             text = value["Sub"]
             if isinstance(text, list):
@@ -100,6 +101,12 @@ def test_the_linter_has_nothing_to_say() -> None:
     command = [str(linter), "--regions", "us-east-1", "eu-central-1", "--", str(ECS / "template.yaml")]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_somebody_is_told_of_a_platform_that_is_down(stack: dict[str, Any]) -> None:
+    """The alarm went off in the console, where nobody looked."""
+    alarm = stack["PlatformDown"]["Properties"]
+    assert alarm["AlarmActions"] == alarm["OKActions"] == [PARAMETERS["AlarmTopic"]]
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,14 @@ class Cluster:
 
     def run_services(self, *words: str, folder: Path | None = None, **ports: int) -> None:
         """`services.sh` with its action and what comes after the folder; `ports` other than this cluster's."""
+        answer = self._services(*words, folder=folder, **ports)
+        assert answer.returncode == 0, answer.stderr
+
+    def services_are_alive(self, folder: Path) -> bool:
+        """What the unit that watches over the services of a folder asks."""
+        return self._services("alive", folder=folder).returncode == 0
+
+    def _services(self, *words: str, folder: Path | None = None, **ports: int) -> subprocess.CompletedProcess[str]:
         used = {**self.ports, **ports}
         environment = {
             **os.environ,
@@ -91,8 +99,7 @@ class Cluster:
             "S3LOGX_REDIS_PORT": str(used["redis"]),
         }
         command = [str(CELERY / "services.sh"), words[0], str(folder or self.services), *words[1:]]
-        answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
-        assert answer.returncode == 0, answer.stderr
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ and where the rest of the time goes.
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -137,6 +138,17 @@ def test_a_backup_is_restored_elsewhere(cluster: Cluster, single: SingleMachine,
         code, failed = _check(wrong)
         assert code == 1
         assert [line.split()[0] for line in failed] == ["key"]
+        _services_that_end_start_again(cluster, cluster.root / "restored-services")
+
+
+def _services_that_end_start_again(cluster: Cluster, folder: Path) -> None:
+    """A database that ended on a full disk stayed ended, and with it everything, until somebody noticed."""
+    for file, number in (("redis/redis.pid", signal.SIGKILL), ("postgres/postmaster.pid", signal.SIGQUIT)):
+        assert cluster.services_are_alive(folder)
+        os.kill(int((folder / file).read_text().split()[0]), number)
+        wait_for(lambda: not cluster.services_are_alive(folder), f"the end of {file} is noticed")
+        cluster.run_services("start", folder=folder)
+    assert cluster.services_are_alive(folder)
 
 
 def _check(environment: dict[str, str]) -> tuple[int, list[str]]:

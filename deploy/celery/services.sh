@@ -158,11 +158,11 @@ stop() {
     fi
 }
 
-# By their processes: one that is too busy to answer is alive.
+# One that is at work, or reads what it had written, is alive: PostgreSQL by its process, and Redis, which answers in any state,
+# by an answer.
 alive() {
     load
-    as postgres "$programs/pg_ctl" -D "$folder/postgres" status >/dev/null &&
-        kill -0 "$(cat "$folder/redis/redis.pid")" 2>/dev/null
+    as postgres "$programs/pg_ctl" -D "$folder/postgres" status >/dev/null && [ -n "$(redis_answer)" ]
 }
 
 case $action in

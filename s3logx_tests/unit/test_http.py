@@ -220,6 +220,7 @@ def test_no_error_and_no_log_holds_a_key_an_address_or_an_answer(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "urllib3")  # whatever other libraries have set it to
     script = [Answer(401), Answer(500), Answer(302, headers={"Location": f"/?{ADDRESS}"}), HTML, HANGS_UP, MUTE]
     for answer in script:
         service.answers(answer)

@@ -218,6 +218,7 @@ def test_a_failure_is_undetermined_ends_the_asking_and_is_not_kept(
     service: Service, tmp_path: Path, failure: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "urllib3")  # whatever other libraries have set it to
     service.answers(FAILURES[failure])
     limits = Limits(attempts=2, read_seconds=0.05, body_bytes=50_000)
     asking = geolocator(service, tmp_path, limits=limits)

@@ -108,6 +108,7 @@ def test_a_failure_gives_nothing_ends_the_asking_and_is_not_kept(
     service: Service, tmp_path: Path, failure: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "urllib3")  # whatever other libraries have set it to
     service.answers(FAILURES[failure])
     geocoder = opencage(service, tmp_path, limits=Limits(attempts=2, read_seconds=0.05))
     assert geocoder.locate(["US/Jefferson", "US/Lincoln"]) == {}

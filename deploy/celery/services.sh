@@ -110,7 +110,7 @@ CONF
         mv "$env_file.new" "$env_file"
     fi
     load
-    as postgres "$programs/pg_ctl" -D "$folder/postgres" status >/dev/null ||
+    postgres_runs ||
         as postgres "$programs/pg_ctl" -D "$folder/postgres" -w -t 600 -l "$folder/postgres/server.log" start >/dev/null
     psql -d postgres -tAc "select 1 from pg_database where datname = '$PGDATABASE'" | grep -q 1 ||
         createdb "$PGDATABASE"
@@ -130,6 +130,8 @@ load() {
     REDISCLI_AUTH=$(sed -n 's/^requirepass //p' "$folder/redis/redis.conf")
     export REDISCLI_AUTH
 }
+
+postgres_runs() { as postgres "$programs/pg_ctl" -D "$folder/postgres" status >/dev/null; }
 
 redis_answer() { redis-cli -h "$S3LOGX_PG_HOST" -p "$redis_port" ping 2>/dev/null || true; }
 
@@ -153,7 +155,7 @@ wait_for_redis() {
 stop() {
     load
     if redis_runs; then redis-cli -h "$S3LOGX_PG_HOST" -p "$redis_port" shutdown save >/dev/null 2>&1 || true; fi
-    if as postgres "$programs/pg_ctl" -D "$folder/postgres" status >/dev/null; then
+    if postgres_runs; then
         as postgres "$programs/pg_ctl" -D "$folder/postgres" -w -m fast stop >/dev/null
     fi
 }
@@ -162,7 +164,7 @@ stop() {
 # by an answer.
 alive() {
     load
-    as postgres "$programs/pg_ctl" -D "$folder/postgres" status >/dev/null && [ -n "$(redis_answer)" ]
+    postgres_runs && [ -n "$(redis_answer)" ]
 }
 
 case $action in

@@ -9,20 +9,19 @@ umask 077
 folder=${1:?the folder to make}
 store=${S3LOGX_STORE:-$DAGSTER_HOME/s3logx}
 home=$(cd "$DAGSTER_HOME" && pwd -P)
+[ ! -d "$store" ] || store=$(cd "$store" && pwd -P)
+case $home/ in "$store"/*)
+    echo "$store holds DAGSTER_HOME, and so the master key: keep them apart, and back up then" >&2
+    exit 1
+    ;;
+esac
 # The key under the names that it has while it is written, too: a process that was killed leaves it there.
-left_out=('./s3logx.key*' './.*s3logx.key*' ./scratch ./cache ./.ui.lock)
+left_out=('./s3logx.key*' './.*s3logx.key*' ./s3logx ./scratch ./cache ./.ui.lock)
 for place in "$store" "${S3LOGX_LOGS:-}"; do
     [ -d "$place" ] || continue # in a bucket, or not at all
     place=$(cd "$place" && pwd -P)
     case $place in "$home"/*) left_out+=("./${place#"$home"/}") ;; esac
 done
-if [ -d "$store" ]; then
-    case $home/ in "$(cd "$store" && pwd -P)"/*)
-        echo "$store holds DAGSTER_HOME, and so the master key: keep them apart, and back up then" >&2
-        exit 1
-        ;;
-    esac
-fi
 mkdir "$folder"
 # As ui.sh does, so that neither begins while the other is at work.
 exec 9>"$DAGSTER_HOME/.ui.lock"

@@ -217,10 +217,8 @@ def test_the_deadline_holds_for_all_attempts_together(service: Service) -> None:
 
 
 def test_no_error_and_no_log_holds_a_key_an_address_or_an_answer(
-    service: Service, caplog: pytest.LogCaptureFixture
+    service: Service, whole_log: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
-    caplog.set_level(logging.DEBUG, "urllib3")  # whatever other libraries have set it to
     script = [Answer(401), Answer(500), Answer(302, headers={"Location": f"/?{ADDRESS}"}), HTML, HANGS_UP, MUTE]
     for answer in script:
         service.answers(answer)
@@ -231,7 +229,7 @@ def test_no_error_and_no_log_holds_a_key_an_address_or_an_answer(
         for private in (SECRET, ADDRESS, "maintenance"):
             assert private not in text
     failure(client(limits=Limits(attempts=1)), service, Exception, url=f"http://127.0.0.1:1/{ADDRESS}")
-    told = "".join(f"{record.getMessage()} {record.args}" for record in caplog.records)
+    told = "".join(f"{record.getMessage()} {record.args}" for record in whole_log.records)
     assert "POST" in told, "the log of urllib3 is on, so that its silence means something"
     assert SECRET not in told
 

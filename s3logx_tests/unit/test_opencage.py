@@ -105,10 +105,8 @@ FAILURES: dict[str, Answer] = {
 
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_failure_gives_nothing_ends_the_asking_and_is_not_kept(
-    service: Service, tmp_path: Path, failure: str, caplog: pytest.LogCaptureFixture
+    service: Service, tmp_path: Path, failure: str, whole_log: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
-    caplog.set_level(logging.DEBUG, "urllib3")  # whatever other libraries have set it to
     service.answers(FAILURES[failure])
     geocoder = opencage(service, tmp_path, limits=Limits(attempts=2, read_seconds=0.05))
     assert geocoder.locate(["US/Jefferson", "US/Lincoln"]) == {}
@@ -116,11 +114,11 @@ def test_a_failure_gives_nothing_ends_the_asking_and_is_not_kept(
     assert requests <= 2
     assert geocoder.locate(["US/Jefferson"]) == {}
     assert len(service.asked) == requests
-    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    warnings = [record.getMessage() for record in whole_log.records if record.levelno >= logging.WARNING]
     assert len(warnings) == 1
     assert warnings[0].startswith("opencagedata.com ")
     assert ("OPENCAGE_API_KEY" in warnings[0]) == ("key" in failure)
-    assert KEY not in caplog.text + repr(geocoder)
+    assert KEY not in whole_log.text + repr(geocoder)
     service.answers(json_answer(result(44.05, -120.0)))
     assert len(opencage(service, tmp_path).locate(["US/Jefferson"])) == 1
 
